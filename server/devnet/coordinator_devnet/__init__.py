@@ -1,0 +1,1 @@
+"""The embedded world: chain, Lightning, keymeld and oracle servers that speak the real wire protocols."""

@@ -1,0 +1,1 @@
+"""The ports, spoken over real wire protocols: one module per protocol."""

@@ -1,6 +1,6 @@
 """What the coordinator needs from the bitcoin chain: look, and broadcast.
 
-Transaction ids and block hashes are lower-case hex in display order (byte-reversed), as every block explorer writes
+Transaction ids and block hashes are lower-case hex in display order (byte-reversed), as block explorers write
 them. Amounts are satoshis, times are unix seconds.
 """
 
@@ -14,12 +14,13 @@ class ChainError(Exception):
 
 
 class ChainUnavailable(ChainError):
-    """Nothing is known about the effect of the call: try again later (every call of `Chain` may be repeated)."""
+    """Nothing is known about the effect of the call: try again later (any call of `Chain` may be repeated)."""
 
 
 class TransactionRejected(ChainError):
-    """The node looked at the transaction and refused it. Repeating the call without a change is pointless, unless
-    `reason` names something that passes with time (`non-final`, `non-BIP68-final`) or with another transaction.
+    """The node looked at the transaction and refused it. Repeating the call without a change is pointless,
+    unless `reason` names something that passes with time (`non-final`, `non-BIP68-final`) or with another
+    transaction.
     """
 
     reason: str
@@ -37,12 +38,12 @@ class ChainTip:
     height: int
     block_hash: str
     median_time_at: int
-    """Median time of the last 11 blocks (BIP113): the time that time locks are compared with in the next block."""
+    """Median time of the last 11 blocks (BIP113): what time locks of the next block are compared with."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransactionStatus:
-    """Where a known transaction is: in a block of the best chain, or waiting in the mempool (block fields None)."""
+    """Where a known transaction is: in a block of the best chain, or in the mempool (block fields None)."""
 
     confirmed: bool
     block_height: int | None
@@ -72,8 +73,8 @@ class Outspend:
 
 
 class Chain(Protocol):
-    """A view of the best chain and the mempool. Every method raises `ChainUnavailable` when the backend is out of
-    reach and `ChainError` when its answer makes no sense.
+    """A view of the best chain and the mempool. Every method raises `ChainUnavailable` when the backend is out
+    of reach and `ChainError` when its answer makes no sense.
     """
 
     async def tip(self) -> ChainTip:
@@ -81,7 +82,7 @@ class Chain(Protocol):
         ...
 
     async def fee_rates(self) -> Mapping[int, float]:
-        """Estimated fee rates: confirmation target in blocks -> sat/vB. Empty when the backend has no estimate."""
+        """Estimated fee rates: confirmation target in blocks -> sat/vB. Empty when there is no estimate."""
         ...
 
     async def transaction(self, txid: str) -> bytes | None:
@@ -89,7 +90,7 @@ class Chain(Protocol):
         ...
 
     async def transaction_status(self, txid: str) -> TransactionStatus | None:
-        """Whether and where the transaction is confirmed; None when it is neither in a block nor in the mempool."""
+        """Whether and where the transaction is confirmed; None when neither a block nor the mempool has it."""
         ...
 
     async def utxos(self, address: str) -> Sequence[Utxo]:

@@ -1,0 +1,1 @@
+"""Stubs generated from proto/coordinator/lnd: the part of LND's gRPC API that is spoken here."""

@@ -1,0 +1,1 @@
+"""What competitions are and may do: pure rules, no input or output."""

@@ -1,0 +1,694 @@
+"""A competition's states, one frozen dataclass each, and the transitions between them.
+
+A state holds exactly what is known in it. A transition is a method that takes what happened and returns the next
+state, so that a type checker rejects a step that the diagram does not have:
+
+    created → collecting_entries → awaiting_escrow → escrow_confirmed → event_created → entries_submitted →
+    contract_created → awaiting_keygen → awaiting_signing → funding_ready → funding_broadcasted →
+    funding_confirmed → funding_settled → awaiting_attestation → attested → outcome_broadcasted
+    (or expiry_broadcasted) → delta_broadcasted → completed
+
+Any state before the funding transaction is broadcast can go to cancelled or failed. From then on the money is in
+the contract and every way out is a transaction that is already signed: the runner retries, it never gives up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, TypeAlias
+
+from coordinator.domain.competition import (
+    Announcement,
+    Attestation,
+    Broadcast,
+    EscrowPlan,
+    Facts,
+    FundingPlan,
+    RosterPlayer,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _State:
+    """What every state has."""
+
+    name: ClassVar[str]
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled(_State):
+    """Ended before funding by an admin or for want of entries.
+
+    `money_returned` becomes true when every hold invoice is cancelled and every escrow is back.
+    """
+
+    name = "cancelled"
+    reason: str
+    cancelled_in: str
+    roster: tuple[RosterPlayer, ...] = ()
+    escrow: EscrowPlan | None = None
+    escrow_broadcast: bool = False
+    release_txids: tuple[str, ...] = ()
+    money_returned: bool = False
+
+    def returned(self, release_txids: tuple[str, ...]) -> Cancelled:
+        """Nothing of anybody's is held any more."""
+        return replace(self, release_txids=release_txids, money_returned=True)
+
+    def releasing(self, release_txids: tuple[str, ...]) -> Cancelled:
+        """Some releases were broadcast."""
+        return replace(self, release_txids=release_txids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed(_State):
+    """Could not go on before funding; everybody is refunded as after a cancellation."""
+
+    name = "failed"
+    reason: str
+    failed_in: str
+    roster: tuple[RosterPlayer, ...] = ()
+    escrow: EscrowPlan | None = None
+    escrow_broadcast: bool = False
+    release_txids: tuple[str, ...] = ()
+    money_returned: bool = False
+
+    def returned(self, release_txids: tuple[str, ...]) -> Failed:
+        """Nothing of anybody's is held any more."""
+        return replace(self, release_txids=release_txids, money_returned=True)
+
+    def releasing(self, release_txids: tuple[str, ...]) -> Failed:
+        """Some releases were broadcast."""
+        return replace(self, release_txids=release_txids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _BeforeEscrow(_State):
+    """No money of the coordinator's is locked yet."""
+
+    def cancel(self, reason: str) -> Cancelled:
+        """An admin's order, or not enough entries when the window starts."""
+        return Cancelled(facts=self.facts, reason=reason, cancelled_in=self.name)
+
+    def fail(self, reason: str) -> Failed:
+        """A step cannot succeed any more."""
+        return Failed(facts=self.facts, reason=reason, failed_in=self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created(_BeforeEscrow):
+    """Announced; no entry yet."""
+
+    name = "created"
+
+    def first_entry(self) -> CollectingEntries:
+        """Somebody entered."""
+        return CollectingEntries(facts=self.facts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectingEntries(_BeforeEscrow):
+    """At least one entry; open until full or until the window starts."""
+
+    name = "collecting_entries"
+
+    def close(self, roster: tuple[RosterPlayer, ...], *, deadline_at: int) -> AwaitingEscrow:
+        """No more entries. `roster` is in order of ticket ids; that order is the player index."""
+        return AwaitingEscrow(facts=self.facts, roster=roster, deadline_at=deadline_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitingEscrow(_State):
+    """Closed. Players sign the release of their escrow; then the escrow transaction is broadcast."""
+
+    name = "awaiting_escrow"
+    roster: tuple[RosterPlayer, ...]
+    deadline_at: int
+    escrow: EscrowPlan | None = None
+    broadcast: Broadcast | None = None
+
+    def planned(self, escrow: EscrowPlan) -> AwaitingEscrow:
+        """The escrow transaction is decided, its coins are locked."""
+        return replace(self, escrow=escrow)
+
+    def broadcasted(self, broadcast: Broadcast) -> AwaitingEscrow:
+        """The escrow transaction is on its way."""
+        return replace(self, broadcast=broadcast)
+
+    def confirmed(self, block_height: int) -> EscrowConfirmed:
+        """The escrow transaction has its confirmations."""
+        assert self.escrow is not None
+        assert self.broadcast is not None
+        return EscrowConfirmed(
+            facts=self.facts,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=replace(self.broadcast, block_height=block_height),
+        )
+
+    def cancel(self, reason: str) -> Cancelled:
+        """An admin's order."""
+        return Cancelled(
+            facts=self.facts,
+            reason=reason,
+            cancelled_in=self.name,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=self.broadcast is not None,
+        )
+
+    def fail(self, reason: str) -> Failed:
+        """Players did not sign in time, or the escrow cannot be built."""
+        return Failed(
+            facts=self.facts,
+            reason=reason,
+            failed_in=self.name,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=self.broadcast is not None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Escrowed(_State):
+    """The escrow transaction is confirmed."""
+
+    roster: tuple[RosterPlayer, ...]
+    escrow: EscrowPlan
+    escrow_broadcast: Broadcast
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _BeforeFunding(_Escrowed):
+    """Escrowed and not funded: it can still end with everybody refunded."""
+
+    def cancel(self, reason: str) -> Cancelled:
+        """An admin's order."""
+        return Cancelled(
+            facts=self.facts,
+            reason=reason,
+            cancelled_in=self.name,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=True,
+        )
+
+    def fail(self, reason: str) -> Failed:
+        """A step cannot succeed any more."""
+        return Failed(
+            facts=self.facts,
+            reason=reason,
+            failed_in=self.name,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=True,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscrowConfirmed(_BeforeFunding):
+    """The escrows are on chain."""
+
+    name = "escrow_confirmed"
+
+    def event_created(self, announcement: Announcement) -> EventCreated:
+        """The oracle announced the event, and the announcement is right."""
+        return EventCreated(
+            facts=self.facts,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=self.escrow_broadcast,
+            announcement=announcement,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventCreated(_BeforeFunding):
+    """The oracle committed to the event."""
+
+    name = "event_created"
+    announcement: Announcement
+
+    def entries_submitted(self) -> EntriesSubmitted:
+        """The oracle has the entries."""
+        return EntriesSubmitted(
+            facts=self.facts,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=self.escrow_broadcast,
+            announcement=self.announcement,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntriesSubmitted(_BeforeFunding):
+    """The oracle can score."""
+
+    name = "entries_submitted"
+    announcement: Announcement
+
+    def contract_created(self, funding: FundingPlan) -> ContractCreated:
+        """Parameters and funding transaction are fixed, its coins are locked."""
+        return ContractCreated(
+            facts=self.facts,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=self.escrow_broadcast,
+            announcement=self.announcement,
+            funding=funding,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contracted(_Escrowed):
+    """The contract is fixed: everything else about it is rebuilt from these."""
+
+    announcement: Announcement
+    funding: FundingPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ContractedBeforeFunding(_BeforeFunding):
+    """The contract is fixed and not funded yet."""
+
+    announcement: Announcement
+    funding: FundingPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractCreated(_ContractedBeforeFunding):
+    """Parameters fixed."""
+
+    name = "contract_created"
+
+    def start_keygen(self, *, started_at: int, deadline_at: int) -> AwaitingKeygen:
+        """keymeld is asked to aggregate the keys."""
+        return AwaitingKeygen(
+            facts=self.facts,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=self.escrow_broadcast,
+            announcement=self.announcement,
+            funding=self.funding,
+            started_at=started_at,
+            deadline_at=deadline_at,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitingKeygen(_ContractedBeforeFunding):
+    """keymeld aggregates keys."""
+
+    name = "awaiting_keygen"
+    started_at: int
+    deadline_at: int
+
+    def keygen_completed(self, *, started_at: int, deadline_at: int) -> AwaitingSigning:
+        """Every aggregate key that keymeld reports equals ours."""
+        return AwaitingSigning(
+            facts=self.facts,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=self.escrow_broadcast,
+            announcement=self.announcement,
+            funding=self.funding,
+            started_at=started_at,
+            deadline_at=deadline_at,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitingSigning(_ContractedBeforeFunding):
+    """keymeld signs outcomes and splits."""
+
+    name = "awaiting_signing"
+    started_at: int
+    deadline_at: int
+
+    def signed(self, *, deadline_at: int) -> FundingReady:
+        """Every signature was verified and stored."""
+        return FundingReady(
+            facts=self.facts,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=self.escrow_broadcast,
+            announcement=self.announcement,
+            funding=self.funding,
+            deadline_at=deadline_at,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FundingReady(_ContractedBeforeFunding):
+    """The contract is signed; players sign the funding transaction until `deadline_at`."""
+
+    name = "funding_ready"
+    deadline_at: int
+
+    def funding_broadcasted(self, broadcast: Broadcast) -> FundingBroadcasted:
+        """All signatures are in; the completed transaction is recorded, then sent."""
+        return FundingBroadcasted(
+            facts=self.facts,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=self.escrow_broadcast,
+            announcement=self.announcement,
+            funding=self.funding,
+            funding_broadcast=broadcast,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Funded(_Contracted):
+    """The funding transaction was sent: from here on the contract decides."""
+
+    funding_broadcast: Broadcast
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FundingBroadcasted(_Funded):
+    """Waiting for the funding transaction's confirmations."""
+
+    name = "funding_broadcasted"
+
+    def confirmed(self, block_height: int) -> FundingConfirmed:
+        """It has them."""
+        return FundingConfirmed(
+            facts=self.facts,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=self.escrow_broadcast,
+            announcement=self.announcement,
+            funding=self.funding,
+            funding_broadcast=replace(self.funding_broadcast, block_height=block_height),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FundingConfirmed(_Funded):
+    """The pot is locked; hold invoices may be settled now."""
+
+    name = "funding_confirmed"
+
+    def reorganised(self) -> FundingBroadcasted:
+        """The funding transaction is not confirmed any more."""
+        return FundingBroadcasted(
+            facts=self.facts,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=self.escrow_broadcast,
+            announcement=self.announcement,
+            funding=self.funding,
+            funding_broadcast=replace(self.funding_broadcast, block_height=None),
+        )
+
+    def settled(self) -> FundingSettled:
+        """Every hold invoice is settled."""
+        return FundingSettled(
+            facts=self.facts,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=self.escrow_broadcast,
+            announcement=self.announcement,
+            funding=self.funding,
+            funding_broadcast=self.funding_broadcast,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FundingSettled(_Funded):
+    """Paid for and locked."""
+
+    name = "funding_settled"
+
+    def await_attestation(self) -> AwaitingAttestation:
+        """Nothing to do but wait for the oracle."""
+        return AwaitingAttestation(
+            facts=self.facts,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=self.escrow_broadcast,
+            announcement=self.announcement,
+            funding=self.funding,
+            funding_broadcast=self.funding_broadcast,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitingAttestation(_Funded):
+    """Until the oracle attests, or until the expiry."""
+
+    name = "awaiting_attestation"
+
+    def attested(self, attestation: Attestation) -> Attested:
+        """The oracle's attestation opens a locking point of the contract."""
+        return Attested(
+            facts=self.facts,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=self.escrow_broadcast,
+            announcement=self.announcement,
+            funding=self.funding,
+            funding_broadcast=self.funding_broadcast,
+            attestation=attestation,
+        )
+
+    def expired(self, expiry_broadcast: Broadcast) -> ExpiryBroadcasted:
+        """The expiry passed without an attestation; equal shares to all."""
+        return ExpiryBroadcasted(
+            facts=self.facts,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=self.escrow_broadcast,
+            announcement=self.announcement,
+            funding=self.funding,
+            funding_broadcast=self.funding_broadcast,
+            outcome_broadcast=expiry_broadcast,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attested(_Funded):
+    """The outcome is known."""
+
+    name = "attested"
+    attestation: Attestation
+
+    def outcome_broadcasted(self, broadcast: Broadcast) -> OutcomeBroadcasted:
+        """The outcome transaction is recorded, then sent."""
+        return OutcomeBroadcasted(
+            facts=self.facts,
+            roster=self.roster,
+            escrow=self.escrow,
+            escrow_broadcast=self.escrow_broadcast,
+            announcement=self.announcement,
+            funding=self.funding,
+            funding_broadcast=self.funding_broadcast,
+            attestation=self.attestation,
+            outcome_broadcast=broadcast,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeBroadcasted(_Funded):
+    """The attested outcome is on chain or on its way; winners may ask for their payout."""
+
+    name = "outcome_broadcasted"
+    attestation: Attestation
+    outcome_broadcast: Broadcast
+
+    def confirmed(self, block_height: int | None) -> OutcomeBroadcasted:
+        """In which block the outcome transaction is (None: in none)."""
+        return replace(self, outcome_broadcast=replace(self.outcome_broadcast, block_height=block_height))
+
+    def closed(self, closing: Broadcast) -> Completed:
+        """All winners were paid and handed over their keys: one transaction returns everything."""
+        return _completed(self, self.attestation, None, (closing,))
+
+    def split(self, split_broadcast: Broadcast) -> DeltaBroadcasted:
+        """Delta blocks have passed: the split transaction is recorded, then sent."""
+        return _split(self, self.attestation, split_broadcast)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpiryBroadcasted(_Funded):
+    """The expiry transaction is on chain or on its way; every player may ask for its share."""
+
+    name = "expiry_broadcasted"
+    outcome_broadcast: Broadcast
+
+    def confirmed(self, block_height: int | None) -> ExpiryBroadcasted:
+        """In which block the expiry transaction is (None: in none)."""
+        return replace(self, outcome_broadcast=replace(self.outcome_broadcast, block_height=block_height))
+
+    def closed(self, closing: Broadcast) -> Completed:
+        """All players were paid and handed over their keys."""
+        return _completed(self, None, None, (closing,))
+
+    def split(self, split_broadcast: Broadcast) -> DeltaBroadcasted:
+        """Delta blocks have passed: the split transaction is recorded, then sent."""
+        return _split(self, None, split_broadcast)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaBroadcasted(_Funded):
+    """The prizes lie in separate outputs: sold back, claimed by their winners, or reclaimed after 2 * delta."""
+
+    name = "delta_broadcasted"
+    attestation: Attestation | None
+    outcome_broadcast: Broadcast
+    split_broadcast: Broadcast
+    closings: tuple[Broadcast, ...] = ()
+
+    def confirmed(self, block_height: int | None) -> DeltaBroadcasted:
+        """In which block the split transaction is (None: in none)."""
+        return replace(self, split_broadcast=replace(self.split_broadcast, block_height=block_height))
+
+    def closing(self, broadcast: Broadcast) -> DeltaBroadcasted:
+        """A transaction that takes back bought or unclaimed prizes is recorded, then sent."""
+        return replace(self, closings=(*self.closings, broadcast))
+
+    def completed(self) -> Completed:
+        """Every split output is spent."""
+        return _completed(self, self.attestation, self.split_broadcast, self.closings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed(_Funded):
+    """Nothing is left to do. `settled_on_chain` becomes true once the last transaction is confirmed."""
+
+    name = "completed"
+    attestation: Attestation | None
+    outcome_broadcast: Broadcast
+    split_broadcast: Broadcast | None
+    closings: tuple[Broadcast, ...]
+    settled_on_chain: bool = False
+
+    def settled(self) -> Completed:
+        """The closing transactions are confirmed."""
+        return replace(self, settled_on_chain=True)
+
+
+def _split(
+    state: OutcomeBroadcasted | ExpiryBroadcasted, attestation: Attestation | None, split_broadcast: Broadcast
+) -> DeltaBroadcasted:
+    return DeltaBroadcasted(
+        facts=state.facts,
+        roster=state.roster,
+        escrow=state.escrow,
+        escrow_broadcast=state.escrow_broadcast,
+        announcement=state.announcement,
+        funding=state.funding,
+        funding_broadcast=state.funding_broadcast,
+        attestation=attestation,
+        outcome_broadcast=state.outcome_broadcast,
+        split_broadcast=split_broadcast,
+    )
+
+
+def _completed(
+    state: OutcomeBroadcasted | ExpiryBroadcasted | DeltaBroadcasted,
+    attestation: Attestation | None,
+    split_broadcast: Broadcast | None,
+    closings: tuple[Broadcast, ...],
+) -> Completed:
+    return Completed(
+        facts=state.facts,
+        roster=state.roster,
+        escrow=state.escrow,
+        escrow_broadcast=state.escrow_broadcast,
+        announcement=state.announcement,
+        funding=state.funding,
+        funding_broadcast=state.funding_broadcast,
+        attestation=attestation,
+        outcome_broadcast=state.outcome_broadcast,
+        split_broadcast=split_broadcast,
+        closings=closings,
+    )
+
+
+CompetitionStatus: TypeAlias = (
+    Created
+    | CollectingEntries
+    | AwaitingEscrow
+    | EscrowConfirmed
+    | EventCreated
+    | EntriesSubmitted
+    | ContractCreated
+    | AwaitingKeygen
+    | AwaitingSigning
+    | FundingReady
+    | FundingBroadcasted
+    | FundingConfirmed
+    | FundingSettled
+    | AwaitingAttestation
+    | Attested
+    | OutcomeBroadcasted
+    | ExpiryBroadcasted
+    | DeltaBroadcasted
+    | Completed
+    | Failed
+    | Cancelled
+)
+
+Cancellable: TypeAlias = (
+    Created
+    | CollectingEntries
+    | AwaitingEscrow
+    | EscrowConfirmed
+    | EventCreated
+    | EntriesSubmitted
+    | ContractCreated
+    | AwaitingKeygen
+    | AwaitingSigning
+    | FundingReady
+)
+CANCELLABLE = (
+    Created,
+    CollectingEntries,
+    AwaitingEscrow,
+    EscrowConfirmed,
+    EventCreated,
+    EntriesSubmitted,
+    ContractCreated,
+    AwaitingKeygen,
+    AwaitingSigning,
+    FundingReady,
+)
+
+Contracted: TypeAlias = (
+    ContractCreated
+    | AwaitingKeygen
+    | AwaitingSigning
+    | FundingReady
+    | FundingBroadcasted
+    | FundingConfirmed
+    | FundingSettled
+    | AwaitingAttestation
+    | Attested
+    | OutcomeBroadcasted
+    | ExpiryBroadcasted
+    | DeltaBroadcasted
+    | Completed
+)
+CONTRACTED = (
+    ContractCreated,
+    AwaitingKeygen,
+    AwaitingSigning,
+    FundingReady,
+    FundingBroadcasted,
+    FundingConfirmed,
+    FundingSettled,
+    AwaitingAttestation,
+    Attested,
+    OutcomeBroadcasted,
+    ExpiryBroadcasted,
+    DeltaBroadcasted,
+    Completed,
+)
+
+STATES: dict[str, type[CompetitionStatus]] = {
+    state.name: state for state in (*CANCELLABLE, *CONTRACTED, Failed, Cancelled)
+}
+TERMINAL = frozenset({"completed", "failed", "cancelled"})

@@ -82,10 +82,7 @@ pub fn split_script(params: &ContractParameters, group: &KeyAggContext, player: 
 
 /// A contract without real signatures: dlctix shows its transactions only through a
 /// [`SignedContract`], and the expiry transaction only if there is a signature for it.
-pub fn unsigned_contract(
-    params: &ContractParameters,
-    funding_outpoint: OutPoint,
-) -> Result<SignedContract> {
+pub fn unsigned_contract(params: &ContractParameters, funding_outpoint: OutPoint) -> Result<SignedContract> {
     let placeholder: CompactSignature = LiftedSignature::new(Point::generator(), Scalar::one()).compact();
     let signatures = ContractSignatures {
         expiry_tx_signature: params.outcome_payouts.get(&Outcome::Expiry).map(|_| placeholder),
@@ -102,9 +99,7 @@ pub fn unsigned_contract(
 /// The unsigned transaction of any outcome, the expiry included.
 pub fn outcome_tx(contract: &SignedContract, outcome: &Outcome) -> Result<Transaction> {
     match outcome {
-        Outcome::Attestation(i) => {
-            Ok(contract.unsigned_outcome_tx(*i).ok_or("unknown outcome")?.clone())
-        }
+        Outcome::Attestation(i) => Ok(contract.unsigned_outcome_tx(*i).ok_or("unknown outcome")?.clone()),
         Outcome::Expiry => {
             let mut tx = contract.expiry_tx().ok_or("no expiry transaction")?;
             tx.input[0].witness.clear();
@@ -113,26 +108,44 @@ pub fn outcome_tx(contract: &SignedContract, outcome: &Outcome) -> Result<Transa
     }
 }
 
-/// What has to be signed for one outcome.
+/// The transactions and leaves of one outcome over which signatures are made.
+pub struct Unsigned {
+    pub outcome_tx: Transaction,
+    pub split_tx: Transaction,
+    pub split_scripts: BTreeMap<usize, ScriptBuf>,
+}
+
+/// The messages to sign for one outcome.
 pub struct Sighashes {
     pub outcome: [u8; 32],
     pub splits: BTreeMap<usize, [u8; 32]>,
 }
 
-pub fn sighashes(contract: &SignedContract, outcome: &Outcome) -> Result<Sighashes> {
-    let params = contract.params();
-    let tx = outcome_tx(contract, outcome)?;
-    let split_tx = contract.unsigned_split_tx(outcome).ok_or("no split transaction")?;
-    let group = outcome_group(params, outcome)?;
-    let splits = params.outcome_payouts[outcome]
-        .keys()
-        .map(|&player| {
-            let script = split_script(params, &group, player);
-            Ok((player, script_path_sighash(split_tx, 0, &tx.output, &script)?))
+impl Unsigned {
+    pub fn of(contract: &SignedContract, outcome: &Outcome) -> Result<Unsigned> {
+        let params = contract.params();
+        let group = outcome_group(params, outcome)?;
+        let winners = params.outcome_payouts[outcome].keys();
+        Ok(Unsigned {
+            outcome_tx: outcome_tx(contract, outcome)?,
+            split_tx: contract.unsigned_split_tx(outcome).ok_or("no split transaction")?.clone(),
+            split_scripts: winners.map(|&player| (player, split_script(params, &group, player))).collect(),
         })
-        .collect::<Result<_>>()?;
-    Ok(Sighashes {
-        outcome: key_path_sighash(&tx, 0, &[contract.dlc().funding_output()])?,
-        splits,
-    })
+    }
+
+    pub fn sighashes(&self, funding_output: &TxOut) -> Result<Sighashes> {
+        let prevouts = &self.outcome_tx.output;
+        let splits = self
+            .split_scripts
+            .iter()
+            .map(|(&player, script)| Ok((player, script_path_sighash(&self.split_tx, 0, prevouts, script)?)));
+        Ok(Sighashes {
+            outcome: key_path_sighash(&self.outcome_tx, 0, std::slice::from_ref(funding_output))?,
+            splits: splits.collect::<Result<_>>()?,
+        })
+    }
+}
+
+pub fn sighashes(contract: &SignedContract, outcome: &Outcome) -> Result<Sighashes> {
+    Unsigned::of(contract, outcome)?.sighashes(&contract.dlc().funding_output())
 }

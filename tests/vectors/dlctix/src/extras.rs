@@ -80,6 +80,9 @@ pub fn validation() -> Result<Value> {
         }),
         ("zero fee rate", |p| p.fee_rate = FeeRate::ZERO),
         ("zero delta", |p| p.relative_locktime_block_delta = 0),
+        ("longest delta whose double is a u16", |p| p.relative_locktime_block_delta = 32_767),
+        ("delta whose double is not a u16", |p| p.relative_locktime_block_delta = 32_768),
+        ("longest delta", |p| p.relative_locktime_block_delta = u16::MAX),
         ("zero funding value", |p| p.funding_value = Amount::ZERO),
         ("one winner's share is dust", |p| {
             let weights = PayoutWeights::from([(0, 1), (1, 1_000_000)]);
@@ -157,4 +160,3 @@ pub fn scale() -> Result<Value> {
     }
     Ok(json!({"cases": cases}))
 }
-

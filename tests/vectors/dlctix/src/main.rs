@@ -6,8 +6,8 @@
 mod bench;
 mod contracts;
 mod extras;
-mod signing;
 mod sets;
+mod signing;
 mod vectors;
 
 use std::error::Error;

@@ -154,8 +154,7 @@ impl Set {
     }
 
     pub fn funding_outpoint(&self) -> Result<OutPoint> {
-        let txid: String =
-            digest(self.name, "funding").iter().map(|byte| format!("{byte:02x}")).collect();
+        let txid: String = digest(self.name, "funding").iter().map(|byte| format!("{byte:02x}")).collect();
         let vout = self.entries % 3;
         Ok(format!("{txid}:{vout}").parse()?)
     }

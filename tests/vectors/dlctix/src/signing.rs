@@ -101,10 +101,9 @@ impl SessionLog {
         for outcome in params.outcome_payouts.keys() {
             let hashes = sighashes(contract, outcome)?;
             let (adaptor_point, signature) = match outcome {
-                Outcome::Attestation(i) => (
-                    json!(params.event.locking_points[*i]),
-                    json!(signatures.outcome_tx_signatures[i]),
-                ),
+                Outcome::Attestation(i) => {
+                    (json!(params.event.locking_points[*i]), json!(signatures.outcome_tx_signatures[i]))
+                }
                 Outcome::Expiry => (Value::Null, json!(signatures.expiry_tx_signature)),
             };
             by_outcome.insert(
@@ -237,4 +236,46 @@ pub fn verified_contract(
 /// Checks one BIP340 signature.
 pub fn verify(pubkey: Point, signature: &[u8], message: &[u8; 32]) -> Result<()> {
     Ok(musig2::verify_single(pubkey, CompactSignature::from_bytes(signature)?, message)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sets::{all, plain};
+
+    fn sign(set: &Set) -> Result<ContractSignatures> {
+        let secrets = set.secrets();
+        let dlc = TicketedDLC::new(set.params(&secrets), set.funding_outpoint()?)?;
+        Ok(sign_by_session(set, &dlc, &secrets)?.0)
+    }
+
+    /// Why there is `sign_by_seat` at all.
+    #[test]
+    fn sessions_cannot_sign_for_a_key_that_holds_two_seats() {
+        let set = |name: &str| all().into_iter().find(|set| set.name == name).unwrap();
+        assert!(sign(&plain("distinct", 3, 2)).is_ok());
+        assert!(sign(&set("n3w2_shared_key")).is_err());
+        assert!(sign(&set("n3w2_market_maker_plays")).is_err());
+    }
+
+    #[test]
+    fn both_ways_of_signing_verify() {
+        let set = plain("distinct", 3, 2);
+        let secrets = set.secrets();
+        let dlc = TicketedDLC::new(set.params(&secrets), set.funding_outpoint().unwrap()).unwrap();
+        for signatures in [sign(&set).unwrap(), sign_by_seat(&set, &dlc, &secrets).unwrap()] {
+            verified_contract(&set, dlc.clone(), &secrets, signatures).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_changed_signature_is_refused() {
+        let set = plain("distinct", 3, 2);
+        let secrets = set.secrets();
+        let dlc = TicketedDLC::new(set.params(&secrets), set.funding_outpoint().unwrap()).unwrap();
+        let mut signatures = sign(&set).unwrap();
+        let moved = signatures.outcome_tx_signatures[&0];
+        signatures.outcome_tx_signatures.insert(1, moved);
+        assert!(verified_contract(&set, dlc, &secrets, signatures).is_err());
+    }
 }

@@ -14,19 +14,14 @@ use dlctix::bitcoin::{
 };
 use dlctix::hashlock::sha256;
 use dlctix::secp::{Point, Scalar};
-use dlctix::{
-    attestation_secret, Outcome, SignedContract, TicketedDLC, WinCondition,
-};
+use dlctix::{attestation_secret, Outcome, SignedContract, TicketedDLC, WinCondition};
 use serde_json::{json, Map, Value};
 
 use crate::contracts::{
-    funding_group, key_path_sighash, outcome_group, outcome_tx, script_path_sighash, sighashes,
-    split_group,
+    funding_group, key_path_sighash, outcome_group, outcome_tx, script_path_sighash, sighashes, split_group,
 };
 use crate::sets::{self, message, Secrets, Set};
-use crate::signing::{
-    keys_are_distinct, sign_by_seat, sign_by_session, verified_contract, verify,
-};
+use crate::signing::{keys_are_distinct, sign_by_seat, sign_by_session, verified_contract, verify};
 use crate::{extras, Result};
 
 const P2TR_SCRIPT_LEN: usize = 34;
@@ -179,8 +174,7 @@ pub fn digest_lines(contract: &SignedContract, outcome: &Outcome) -> Result<Stri
     let hashes = sighashes(contract, outcome)?;
     let split = contract.unsigned_split_tx(outcome).ok_or("no split transaction")?;
     let txid = outcome_tx(contract, outcome)?.compute_txid();
-    let mut text =
-        format!("{outcome} {txid} {} {}\n", hex(&hashes.outcome), split.compute_txid());
+    let mut text = format!("{outcome} {txid} {} {}\n", hex(&hashes.outcome), split.compute_txid());
     for (&player_index, sighash) in &hashes.splits {
         let win = WinCondition { outcome: *outcome, player_index };
         text.push_str(&format!("{win} {}\n", hex(sighash)));
@@ -283,7 +277,12 @@ impl Chain<'_> {
     }
 
     /// Sends inputs to one taproot output whose key is `to` itself, at the contract's fee rate.
-    fn sweep(&self, to: Point, inputs: Vec<(TxIn, InputWeightPrediction)>, value: Amount) -> Result<Transaction> {
+    fn sweep(
+        &self,
+        to: Point,
+        inputs: Vec<(TxIn, InputWeightPrediction)>,
+        value: Amount,
+    ) -> Result<Transaction> {
         let key = XOnlyPublicKey::from_slice(&to.serialize_xonly())?;
         let weight = predict_weight(inputs.iter().map(|(_, weight)| *weight), [P2TR_SCRIPT_LEN]);
         let key = dlctix::bitcoin::key::TweakedPublicKey::dangerous_assume_tweaked(key);
@@ -518,13 +517,10 @@ impl Chain<'_> {
                 contract.split_sellback_tx_input_and_prevout(win)?,
                 contract.split_sellback_tx_input_weight(),
             ),
-            How::Reclaim => (
-                contract.split_reclaim_tx_input_and_prevout(win)?,
-                contract.split_reclaim_tx_input_weight(),
-            ),
-            How::Close => {
-                (contract.split_close_tx_input_and_prevout(win)?, contract.close_tx_input_weight())
+            How::Reclaim => {
+                (contract.split_reclaim_tx_input_and_prevout(win)?, contract.split_reclaim_tx_input_weight())
             }
+            How::Close => (contract.split_close_tx_input_and_prevout(win)?, contract.close_tx_input_weight()),
         };
         Ok((input, weight, prevout.clone()))
     }
@@ -543,16 +539,12 @@ impl Chain<'_> {
         match how {
             How::Sellback => {
                 let preimage = self.secrets.payout_preimages[player];
-                self.contract
-                    .sign_split_sellback_tx_input(win, tx, index, &prevouts, preimage, secret)?
+                self.contract.sign_split_sellback_tx_input(win, tx, index, &prevouts, preimage, secret)?
             }
-            How::Reclaim => {
-                self.contract.sign_split_reclaim_tx_input(win, tx, index, &prevouts, secret)?
-            }
+            How::Reclaim => self.contract.sign_split_reclaim_tx_input(win, tx, index, &prevouts, secret)?,
             How::Close => {
                 let player_secret = self.secrets.players[player];
-                self.contract
-                    .sign_split_close_tx_input(win, tx, index, &prevouts, secret, player_secret)?
+                self.contract.sign_split_close_tx_input(win, tx, index, &prevouts, secret, player_secret)?
             }
         }
         Ok(())

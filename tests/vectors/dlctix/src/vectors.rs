@@ -308,7 +308,7 @@ impl Chain<'_> {
         self.contract.sign_funding_close_tx_input(
             &mut tx,
             0,
-            &Prevouts::All(&[prevout.clone()]),
+            &Prevouts::All(std::slice::from_ref(&prevout)),
             self.secrets.market_maker,
             &self.all_player_keys(),
         )?;
@@ -449,7 +449,7 @@ impl Chain<'_> {
             self.secrets.market_maker,
             &self.all_player_keys(),
         )?;
-        spend_json(&tx, &[prevout.clone()])
+        spend_json(&tx, std::slice::from_ref(prevout))
     }
 
     fn win_spends(&self, win: &WinCondition, signed_split: &Transaction) -> Result<Value> {
@@ -475,14 +475,14 @@ impl Chain<'_> {
             self.secrets.ticket_preimages[win.player_index],
             player,
         )?;
-        let json = spend_json(&tx, &[prevout.clone()])?;
+        let json = spend_json(&tx, std::slice::from_ref(prevout))?;
         Ok((tx, json))
     }
 
     fn split_by_market_maker(&self, win: &WinCondition, how: How) -> Result<(Transaction, Value)> {
         let (input, weight, prevout) = self.split_input(win, how)?;
         let mut tx = self.sweep(self.market_maker(), vec![(input, weight)], prevout.value)?;
-        self.sign_split_input(win, how, &mut tx, 0, &[prevout.clone()])?;
+        self.sign_split_input(win, how, &mut tx, 0, std::slice::from_ref(&prevout))?;
         let json = spend_json(&tx, &[prevout])?;
         Ok((tx, json))
     }

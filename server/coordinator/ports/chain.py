@@ -14,7 +14,7 @@ class ChainError(Exception):
 
 
 class ChainUnavailable(ChainError):
-    """Nothing is known about the effect of the call: try again later (any call of `Chain` may be repeated)."""
+    """Nothing is known about the effect of the call: try again later (calls of `Chain` may be repeated)."""
 
 
 class TransactionRejected(ChainError):
@@ -73,8 +73,8 @@ class Outspend:
 
 
 class Chain(Protocol):
-    """A view of the best chain and the mempool. Every method raises `ChainUnavailable` when the backend is out
-    of reach and `ChainError` when its answer makes no sense.
+    """A view of the best chain and the mempool. Every method raises `ChainUnavailable` when the backend is
+    out of reach and `ChainError` when its answer makes no sense.
     """
 
     async def tip(self) -> ChainTip:
@@ -90,7 +90,7 @@ class Chain(Protocol):
         ...
 
     async def transaction_status(self, txid: str) -> TransactionStatus | None:
-        """Whether and where the transaction is confirmed; None when neither a block nor the mempool has it."""
+        """Whether and where the transaction is confirmed; None when no block and no mempool has it."""
         ...
 
     async def utxos(self, address: str) -> Sequence[Utxo]:

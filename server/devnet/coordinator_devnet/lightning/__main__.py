@@ -1,0 +1,5 @@
+"""`python -m coordinator_devnet.lightning`."""
+
+from .cli import main
+
+main()

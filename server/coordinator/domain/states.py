@@ -1,15 +1,15 @@
 """A competition's states, one frozen dataclass each, and the transitions between them.
 
-A state holds exactly what is known in it. A transition is a method that takes what happened and returns the next
-state, so that a type checker rejects a step that the diagram does not have:
+A state holds exactly what is known in it. A transition is a method that takes what happened and returns the
+next state, so that a type checker rejects a step that the diagram does not have:
 
     created → collecting_entries → awaiting_escrow → escrow_confirmed → event_created → entries_submitted →
     contract_created → awaiting_keygen → awaiting_signing → funding_ready → funding_broadcasted →
     funding_confirmed → funding_settled → awaiting_attestation → attested → outcome_broadcasted
     (or expiry_broadcasted) → delta_broadcasted → completed
 
-Any state before the funding transaction is broadcast can go to cancelled or failed. From then on the money is in
-the contract and every way out is a transaction that is already signed: the runner retries, it never gives up.
+Any state before the funding transaction is broadcast can go to cancelled or failed. From then on the money is
+in the contract and every way out is a transaction that is already signed: the runner retries, it never gives up.
 """
 
 from __future__ import annotations
@@ -533,7 +533,7 @@ class ExpiryBroadcasted(_Funded):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeltaBroadcasted(_Funded):
-    """The prizes lie in separate outputs: sold back, claimed by their winners, or reclaimed after 2 * delta."""
+    """The prizes lie in separate outputs: sold back, claimed by winners, or reclaimed after 2 * delta."""
 
     name = "delta_broadcasted"
     attestation: Attestation | None

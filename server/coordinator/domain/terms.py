@@ -72,7 +72,7 @@ class Terms:
             return low <= value <= high
 
         check(
-            1 <= len(self.name.strip()) and len(self.name) <= 100 and self.name.isprintable(),
+            len(self.name.strip()) >= 1 and len(self.name) <= 100 and self.name.isprintable(),
             "name",
             "must be 1 to 100 printable characters",
         )

@@ -1,7 +1,7 @@
 """Frozen dataclasses to plain JSON values and back, driven by their type annotations.
 
-bytes become hex, tuples lists; a union of None and one other type is supported. Decoding is strict: a missing or
-unknown field raises, so a stored state is never half understood.
+bytes become hex, tuples lists; a union of None and one other type is supported. Decoding is strict: a missing
+or unknown field raises, so a stored state is never half understood.
 """
 
 from __future__ import annotations

@@ -41,10 +41,9 @@ def create_app(network: LightningNetwork) -> Starlette:
 
     async def add_node(request: Request) -> Response:
         body = await _body(request)
-        existed = body.get("name") in network.nodes
-        node = await network.add_node(
-            _string(body, "name"), balance_msats=_optional_int(body, "balance_msats")
-        )
+        name = _string(body, "name")
+        existed = name in network.nodes
+        node = await network.add_node(name, balance_msats=_optional_int(body, "balance_msats"))
         return JSONResponse(_node(node), status_code=200 if existed else 201)
 
     async def supply(_request: Request) -> Response:

@@ -1,0 +1,70 @@
+"""A batch's items, sealed for the enclaves, and its results, opened."""
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from .crypto import ADAPTOR_CONFIGS, ADAPTOR_SIGNATURES, SESSION_DATA, SIGNATURE, SessionCredentials
+from .errors import KeymeldBadResponse, KeymeldCryptoError
+from .protocol import AdaptorConfig, AdaptorSignature, BatchItem, BatchResult, ProtocolError
+
+NO_TWEAK: Final = b'"None"'
+"""The tweak that leaves the aggregate key as it is, as the protocol's description writes it."""
+NO_TWEAK_TAGGED: Final = b'{"type":"none"}'
+"""The same as published versions of the service write it (an internally tagged enum)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningItem:
+    """What a batch item says, in the clear."""
+
+    batch_item_id: str
+    message: bytes
+    """32 bytes: the sighash."""
+    subset_id: str | None
+    """`None`: the whole group signs."""
+    adaptor_id: str | None = None
+    adaptor_point: bytes | None = None
+
+
+def seal_item(credentials: SessionCredentials, item: SigningItem, *, tweak: bytes = NO_TWEAK) -> BatchItem:
+    """The item as it is sent: message, tweak and adaptor point encrypted with the session secret."""
+    configs = None
+    if item.adaptor_point is not None and item.adaptor_id is not None:
+        config = AdaptorConfig(item.adaptor_id, (item.adaptor_point,))
+        configs = credentials.encrypt(json.dumps([config.to_json()]).encode(), ADAPTOR_CONFIGS)
+    return BatchItem(
+        batch_item_id=item.batch_item_id,
+        message_hash=item.message,
+        # The enclave expects the hash as text, not as bytes.
+        encrypted_message=credentials.encrypt(item.message.hex().encode(), SESSION_DATA),
+        encrypted_taproot_tweak=credentials.encrypt(tweak, SESSION_DATA),
+        encrypted_adaptor_configs=configs,
+        subset_id=item.subset_id,
+    )
+
+
+def open_result(credentials: SessionCredentials, result: BatchResult, item: SigningItem) -> bytes:
+    """The signature in `result`: 64 bytes, or 65 for an adaptor item. It is not verified here.
+
+    Raises:
+        KeymeldBadResponse: the service reports an error for the item, or the result lacks its signature.
+    """
+    if result.error is not None:
+        raise KeymeldBadResponse(f"item {result.batch_item_id}: {result.error}")
+    try:
+        if item.adaptor_id is not None:
+            if result.adaptor_signatures is None:
+                raise KeymeldBadResponse(f"item {result.batch_item_id} has no adaptor signature")
+            plain = json.loads(credentials.decrypt(result.adaptor_signatures, ADAPTOR_SIGNATURES))
+            if not isinstance(plain, dict) or item.adaptor_id not in plain:
+                raise KeymeldBadResponse(f"item {result.batch_item_id} lacks its adaptor's signature")
+            return AdaptorSignature.from_json(plain[item.adaptor_id]).signature
+        if result.signature is None:
+            raise KeymeldBadResponse(f"item {result.batch_item_id} has no signature")
+        signature = credentials.decrypt(result.signature, SIGNATURE)
+    except (KeymeldCryptoError, ProtocolError, ValueError) as error:
+        raise KeymeldBadResponse(f"item {result.batch_item_id}: {error}") from None
+    if len(signature) != 64:
+        raise KeymeldBadResponse(f"item {result.batch_item_id}: {len(signature)} bytes are not a signature")
+    return signature

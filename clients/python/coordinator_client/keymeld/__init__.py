@@ -1,6 +1,6 @@
 """A client of keymeld, the remote MuSig2 service: keys in enclaves, signatures by protocol.
 
-From high to low: `dlc` (a contract's subsets and batches), `registration` (what a player makes at entry time),
+From high to low: `dlc` (a contract's subsets and batches), `registration` (what a player makes at entry),
 `client` (the calls), `batch` (sealing items, opening results), `protocol` (messages), `crypto` (keys and
 ciphertexts). Every layer can be used without those above it.
 """

@@ -1,6 +1,6 @@
 """Keymeld's cryptography: who may speak, and who may read.
 
-A *session secret* (32 bytes, the seed) gives a session its signing key and its encryption keys; a participant's
+A *session secret* (32 bytes, the seed) gives a session its signing key and its encryption keys. A user's
 private key gives him a key of his own for every keygen session; private keys travel to an enclave by ECIES.
 """
 
@@ -232,7 +232,7 @@ class UserCredentials:
 
 
 def verify_session_signature(header: str, session_id: str, session_public_key: bytes) -> str | None:
-    """The nonce (hex) of a valid `X-Session-Signature`, else `None`; that it is fresh is the caller's to check."""
+    """The nonce (hex) of a valid `X-Session-Signature`, else `None`. That it is fresh, the caller checks."""
     parts = _split_header(header)
     if parts is None:
         return None
@@ -244,7 +244,7 @@ def verify_session_signature(header: str, session_id: str, session_public_key: b
 def verify_user_signature(
     header: str, signing_session_id: str, user_id: str, auth_pubkey: bytes
 ) -> str | None:
-    """The nonce (hex) of a valid `X-User-Signature`, else `None`; that it is fresh is the caller's to check."""
+    """The nonce (hex) of a valid `X-User-Signature`, else `None`. That it is fresh, the caller checks."""
     parts = _split_header(header)
     if parts is None:
         return None

@@ -111,9 +111,10 @@ def lay_out(
     sets = distinct_winner_sets(winner_sets, len(users))
     needed = needed_sessions(len(sets), limits)
     if needed > len(session_ids):
+        capacity = len(session_ids) * limits.subsets_per_keygen
         raise KeymeldLimitError(
-            f"{len(sets)} sets of winners need {needed} keygen sessions of {limits.subsets_per_keygen} subsets "
-            f"each; {len(session_ids)} are given, which hold {len(session_ids) * limits.subsets_per_keygen}"
+            f"{len(sets)} sets of winners need {needed} keygen sessions of {limits.subsets_per_keygen} each; "
+            f"the {len(session_ids)} given hold {capacity}"
         )
     size = limits.subsets_per_keygen
     sessions = tuple(

@@ -1,8 +1,8 @@
 """What a player makes at entry time so that he can be registered later, without being there.
 
-Which enclave will hold his key is known only when the keygen session is reserved, long after he entered. So he
-encrypts his (ephemeral) private key to *every* enclave of the service, and derives the key he will authenticate
-with in each of the keygen sessions, whose ids are fixed when the competition is created.
+Which enclave will hold his key is known only when the keygen session is reserved, long after he entered. So
+he encrypts his (ephemeral) private key to *every* enclave of the service, and derives the key he will
+authenticate with in each of the keygen sessions, whose ids are fixed when the competition is created.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from .protocol import Enclave, Fields, Json, ProtocolError, byte_array
 
 @dataclass(frozen=True, slots=True)
 class PlayerRegistration:
-    """A player's part of every keygen session, safe to give to the coordinator: no secret in it is readable."""
+    """A player's part of every keygen session, safe to hand over: no secret in it is readable."""
 
     user_id: str
     """UUIDv7: the ticket id."""

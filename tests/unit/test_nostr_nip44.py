@@ -2,41 +2,25 @@
 
 import base64
 import hashlib
-import json
-import os
-from functools import cache
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator_client.nostr import InvalidKey, Nip44Error, NostrError, NostrKey, nip44
-
-VECTORS = (
-    Path(os.environ.get("COORDINATOR_VECTORS", Path(__file__).parents[3] / "shared" / "vectors"))
-    / "nip44.json"
-)
-published = pytest.mark.skipif(not VECTORS.exists(), reason=f"no published vectors at {VECTORS}")
+from support.vectors import load
 
 
-@cache
 def vectors() -> dict:
-    return json.loads(VECTORS.read_text())["v2"]
+    return load("nip44.json")["v2"]
 
 
-def public(secret_hex: str) -> str:
-    return NostrKey.from_hex(secret_hex).public_hex
-
-
-@published
 def test_conversation_keys():
     for case in vectors()["valid"]["get_conversation_key"]:
         key = nip44.conversation_key(bytes.fromhex(case["sec1"]), case["pub2"])
         assert key.hex() == case["conversation_key"]
 
 
-@published
 def test_message_keys():
     cases = vectors()["valid"]["get_message_keys"]
     for case in cases["keys"]:
@@ -46,13 +30,11 @@ def test_message_keys():
         assert keys.hmac_key.hex() == case["hmac_key"]
 
 
-@published
 def test_padded_lengths():
     for length, padded in vectors()["valid"]["calc_padded_len"]:
         assert nip44.padded_length(length) == padded
 
 
-@published
 def test_encrypting_and_decrypting():
     for case in vectors()["valid"]["encrypt_decrypt"]:
         first, second = NostrKey.from_hex(case["sec1"]), NostrKey.from_hex(case["sec2"])
@@ -62,7 +44,6 @@ def test_encrypting_and_decrypting():
         assert nip44.decrypt(second, first.public_hex, case["payload"]) == case["plaintext"]
 
 
-@published
 def test_long_messages():
     for case in vectors()["valid"]["encrypt_decrypt_long_msg"]:
         key, nonce = bytes.fromhex(case["conversation_key"]), bytes.fromhex(case["nonce"])
@@ -73,21 +54,18 @@ def test_long_messages():
         assert nip44.decrypt_with(key, payload) == plaintext
 
 
-@published
 def test_plaintexts_too_short_or_long_are_refused():
     for length in vectors()["invalid"]["encrypt_msg_lengths"]:
         with pytest.raises(Nip44Error):
             nip44.encrypt_with(b"\x01" * 32, "x" * length)
 
 
-@published
 def test_bad_keys_are_refused():
     for case in vectors()["invalid"]["get_conversation_key"]:
         with pytest.raises(InvalidKey):
             nip44.conversation_key(bytes.fromhex(case["sec1"]), case["pub2"])
 
 
-@published
 def test_bad_payloads_are_refused_for_the_published_reason():
     for case in vectors()["invalid"]["decrypt"]:
         reason = case["note"].split(":")[0].removesuffix(" 0")

@@ -1,6 +1,7 @@
 """What the devnet mempool lets in, replaces and mines, judged by Bitcoin Core's own script engine."""
 
 import math
+import time
 
 import pytest
 
@@ -149,7 +150,7 @@ async def test_a_replacement_may_not_spend_what_it_replaces(chain):
 
 
 async def test_a_child_pays_for_its_parent(chain):
-    """With blocks that take 20 sat/vB and more, a parent at 1 sat/vB waits until a child lifts the package."""
+    """Where blocks start at 20 sat/vB, a parent at 1 sat/vB waits until a child lifts the package."""
     coin = await funded_coin(chain, ALICE.address, 1_000_000)
     await chain.post("/devnet/chain/fee_rate", {"sat_per_vb": 20, "enforce": True})
     vsize = ALICE.spend([coin], [(ALICE.script, 999_000)]).vsize
@@ -216,8 +217,6 @@ async def test_absolute_height_lock_opens_on_time(chain):
 
 
 async def test_absolute_time_lock_is_measured_by_median_time(chain):
-    import time
-
     unlock_at = int(time.time()) + 3000
     vault = ALICE.guarded(push_number(unlock_at) + OP_CLTV_DROP)
     coin = await funded_coin(chain, vault.address, 100_000)

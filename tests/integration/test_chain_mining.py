@@ -7,6 +7,7 @@ import pytest
 
 from coordinator_devnet.chain import ChainNode, EngineError
 from coordinator_devnet.chain.node import INITIAL_BLOCKS
+from coordinator_devnet.chain.scripts import script_hash
 from coordinator_devnet.chain.transactions import Outpoint
 from support.chain import Coin, Player, funded_coin, running_chain
 
@@ -148,7 +149,7 @@ async def test_supply_adds_up(chain):
     await chain.mine()
     wallet = (await chain.json("/devnet/chain/status"))["wallet_address"]
     wallet_script = chain.node.wallet.script
-    bob_coin = next(iter(chain.node.index.history(__import__("hashlib").sha256(BOB.script).digest()).unspent))
+    bob_coin = next(iter(chain.node.index.history(script_hash(BOB.script)).unspent))
     await chain.send(BOB.spend([Coin(bob_coin, 600_000)], [(wallet_script, 595_000)]))
     await chain.mine(2, address=BOB.address)
     supply = await chain.json("/devnet/chain/supply")

@@ -1,0 +1,42 @@
+"""What a method's HTTP answer has besides its JSON: the session cookie."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from coordinator_gateway.core import SESSION_COOKIE, public_request_url
+
+# Called with the request, the core's response message, the HTTP response and the configured public URL.
+ResponseHook = Callable[[Request, Any, Response, str], None]
+
+
+def _keep_session(request: Request, message: Any, response: Response, public_url: str) -> None:
+    response.set_cookie(
+        SESSION_COOKIE,
+        message.session_token,
+        max_age=max(0, int(message.expires_at.seconds - time.time())),
+        path="/",
+        secure=urlsplit(public_request_url(request, public_url)).scheme == "https",
+        httponly=True,
+        samesite="strict",
+    )
+
+
+def _drop_session(request: Request, message: Any, response: Response, public_url: str) -> None:
+    response.delete_cookie(
+        SESSION_COOKIE,
+        path="/",
+        secure=urlsplit(public_request_url(request, public_url)).scheme == "https",
+        httponly=True,
+        samesite="strict",
+    )
+
+
+RESPONSE_HOOKS: dict[str, ResponseHook] = {
+    "coordinator.v1.UserService.Login": _keep_session,
+    "coordinator.v1.UserService.Logout": _drop_session,
+}

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 INITIAL_BLOCKS = 201
 """Blocks of a new chain: the first 101 coinbases are then spendable."""
 _INITIAL_SPACING_SECONDS = 600
-_MAX_BLOCKS_PER_CALL = 1000
+MAX_BLOCKS_PER_CALL = 1000
 # Block times must keep rising above the median, so blocks that follow an advance need room below the limit.
 _MAX_ADVANCE_SECONDS = MAX_FUTURE_SECONDS - 300
 
@@ -297,8 +297,8 @@ class ChainNode:
         Raises:
             InvalidRequest: a parameter is out of range, or block times have reached the limit.
         """
-        if not 0 <= blocks <= _MAX_BLOCKS_PER_CALL:
-            raise InvalidRequest(f"blocks must be from 0 to {_MAX_BLOCKS_PER_CALL}")
+        if not 0 <= blocks <= MAX_BLOCKS_PER_CALL:
+            raise InvalidRequest(f"blocks must be from 0 to {MAX_BLOCKS_PER_CALL}")
         if not 0 <= advance_seconds <= MAX_FUTURE_SECONDS:
             raise InvalidRequest(f"advance_seconds must be from 0 to {MAX_FUTURE_SECONDS}")
         script = self._coinbase_script(address)
@@ -373,8 +373,8 @@ class ChainNode:
         length = depth + 1 if blocks is None else blocks
         if not 1 <= depth <= self.height():
             raise InvalidRequest(f"depth must be from 1 to {self.height()}")
-        if not depth < length <= _MAX_BLOCKS_PER_CALL:
-            raise InvalidRequest(f"blocks must be from {depth + 1} to {_MAX_BLOCKS_PER_CALL}")
+        if not depth < length <= MAX_BLOCKS_PER_CALL:
+            raise InvalidRequest(f"blocks must be from {depth + 1} to {MAX_BLOCKS_PER_CALL}")
         fork_height = self.height() - depth
         fork = self.index.block_at(fork_height)
         assert fork is not None

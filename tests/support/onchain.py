@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from embit.transaction import Transaction as EmbitTransaction
+
 from coordinator.contract.escrow import Escrow
 from coordinator.contract.network import Network
 from coordinator.contract.secp import public_key
@@ -21,6 +23,11 @@ ANYONE_CAN_SPEND = b"\x51"
 def first_invalid_input(transaction: bytes, prevouts: Sequence[Output]) -> int | None:
     """The first input whose scripts fail under all consensus rules; None when the spend is valid."""
     return failing_input(transaction, [(output.value_sats, output.script_pubkey) for output in prevouts])
+
+
+def parse_transaction(raw: bytes) -> EmbitTransaction:
+    """A transaction that tests can spoil; by embit, which is not what the library builds with."""
+    return EmbitTransaction.parse(raw)
 
 
 def weight_of(transaction: bytes) -> int:

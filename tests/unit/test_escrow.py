@@ -4,7 +4,8 @@ from dataclasses import replace
 from hashlib import sha256
 
 import pytest
-from embit.script import Witness
+from embit.script import Script, Witness
+from embit.transaction import Transaction
 
 from coordinator.contract.errors import (
     InvalidParameters,
@@ -29,9 +30,9 @@ from coordinator.contract.escrow import (
 from coordinator.contract.network import Network
 from coordinator.contract.secp import N, public_key
 from coordinator.contract.sizes import dust_limit_sats, virtual_size
-from coordinator.contract.utxo import OutPoint, Output, parse_transaction
+from coordinator.contract.utxo import OutPoint, Output
 from coordinator.domain.wallet import script_from_address
-from support.onchain import escrow, first_invalid_input, preimage, secret, weight_of
+from support.onchain import escrow, first_invalid_input, parse_transaction, preimage, secret, weight_of
 
 VALUE_SATS = 50_000
 OUTPOINT = OutPoint("ab" * 32, 3)
@@ -69,13 +70,19 @@ def clawback(**changes: object) -> bytes:
     return clawback_transaction(**(arguments | changes))  # type: ignore[arg-type]
 
 
+def sighash_of(transaction: Transaction) -> bytes:
+    """BIP143 by embit."""
+    transaction.clear_cache()
+    return bytes(transaction.sighash_segwit(0, Script(ALICE.witness_script), VALUE_SATS))
+
+
 def with_sequence_and_signature(sequence: int, witness: list[bytes] | None = None) -> bytes:
     """A clawback made by hand, which the library would not make."""
     transaction = parse_transaction(clawback())
     given = list(transaction.vin[0].witness.items)
     transaction.vin[0].sequence = sequence
     transaction.vin[0].witness = Witness([])
-    signature = ALICE.sign(ALICE_SECRET, ALICE.sighash(transaction, 0, VALUE_SATS))
+    signature = ALICE.sign(ALICE_SECRET, sighash_of(transaction))
     transaction.vin[0].witness = Witness(witness or [given[0], signature, *given[2:]])
     return bytes(transaction.serialize())
 
@@ -223,6 +230,10 @@ class TestRelease:
         assert error.value.field == "fee_rate_sat_vb"
 
 
+def test_sighash_is_embits() -> None:
+    assert release_sighash(release(), VALUE_SATS, ALICE) == sighash_of(parse_transaction(release()))
+
+
 class TestSignatureEncoding:
     SIGHASH = release_sighash(release(), VALUE_SATS, ALICE)
 
@@ -276,14 +287,14 @@ class TestClawback:
     def test_script_needs_the_players_key(self) -> None:
         transaction = parse_transaction(clawback())
         items = transaction.vin[0].witness.items
-        sighash = ALICE.sighash(transaction, 0, VALUE_SATS)
+        sighash = sighash_of(transaction)
         coordinators = ALICE.sign(COORDINATOR_SECRET, sighash)
         forged = with_sequence_and_signature(144, [items[0], coordinators, *items[2:]])
         assert first_invalid_input(forged, PREVOUTS) == 0
 
     def test_coordinator_alone_cannot_use_the_2_of_2(self) -> None:
         transaction = parse_transaction(release())
-        signature = ALICE.sign(COORDINATOR_SECRET, ALICE.sighash(transaction, 0, VALUE_SATS))
+        signature = ALICE.sign(COORDINATOR_SECRET, sighash_of(transaction))
         for pair in ((signature, signature), (signature, b""), (b"", signature)):
             transaction.vin[0].witness = Witness([b"", *pair, ALICE.witness_script])
             assert first_invalid_input(transaction.serialize(), PREVOUTS) == 0

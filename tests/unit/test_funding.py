@@ -24,9 +24,9 @@ from coordinator.contract.funding import (
     funding_base_weight,
 )
 from coordinator.contract.sizes import fee_sats, virtual_size
-from coordinator.contract.utxo import Coin, OutPoint, parse_transaction
+from coordinator.contract.utxo import Coin, OutPoint
 from coordinator.domain.wallet import Branch, Need, build_payment, select_coins
-from support.onchain import coin, escrow, first_invalid_input, secret, wallet, weight_of
+from support.onchain import coin, escrow, first_invalid_input, parse_transaction, secret, wallet, weight_of
 
 NAMES = ("dave", "alice", "carol", "bob", "erin")
 TICKETS = {name: f"0192f0a4-7c3{index}-7abc-8def-0123456789ab" for index, name in enumerate(NAMES)}

@@ -22,8 +22,7 @@ from functools import cached_property
 from embit.descriptor.checksum import add_checksum
 from embit.descriptor.descriptor import Descriptor
 from embit.ec import PrivateKey
-from embit.script import Script, Witness
-from embit.transaction import SIGHASH, Transaction
+from embit.script import Script
 
 from coordinator.contract.errors import (
     InvalidParameters,
@@ -33,9 +32,10 @@ from coordinator.contract.errors import (
     SigningError,
 )
 from coordinator.contract.network import Network
-from coordinator.contract.secp import is_point, parse_point, parse_secret, public_key, sha256
+from coordinator.contract.secp import hash256, is_point, parse_point, parse_secret, public_key, sha256
 from coordinator.contract.sizes import INPUT_WEIGHT, OVERHEAD_WEIGHT, fee_sats, output_weight, witness_weight
-from coordinator.contract.utxo import OutPoint, Output, parse_transaction, unsigned_transaction
+from coordinator.contract.tx import SIGHASH_ALL, Input, Transaction, outpoint_bytes, output_bytes, with_size
+from coordinator.contract.utxo import OutPoint, Output
 
 ESCROW_CLAWBACK_BLOCKS = 144
 """Confirmations of the escrow after which the player and the ticket preimage can spend it."""
@@ -115,11 +115,19 @@ class Escrow:
 
     def sighash(self, transaction: Transaction, index: int, value_sats: int) -> bytes:
         """BIP143 signature hash (SIGHASH_ALL) of the input that spends this escrow."""
-        transaction.clear_cache()
-        digest: bytes = transaction.sighash_segwit(
-            index, Script(self.witness_script), value_sats, SIGHASH.ALL
+        inputs, outputs, spending = transaction.inputs, transaction.outputs, transaction.inputs[index]
+        return hash256(
+            transaction.version.to_bytes(4, "little", signed=True)
+            + hash256(b"".join(outpoint_bytes(txin.outpoint) for txin in inputs))
+            + hash256(b"".join(txin.sequence.to_bytes(4, "little") for txin in inputs))
+            + outpoint_bytes(spending.outpoint)
+            + with_size(self.witness_script)
+            + value_sats.to_bytes(8, "little")
+            + spending.sequence.to_bytes(4, "little")
+            + hash256(b"".join(output_bytes(out.value_sats, out.script_pubkey) for out in outputs))
+            + transaction.lock_time.to_bytes(4, "little")
+            + SIGHASH_ALL.to_bytes(4, "little")
         )
-        return digest
 
     def sign(self, secret: bytes, sighash: bytes) -> bytes:
         """DER signature with low S (and low R) and the SIGHASH_ALL byte, of either party.
@@ -131,11 +139,11 @@ class Escrow:
         parse_secret(secret)
         if public_key(secret) not in (self.coordinator_pubkey, self.player_pubkey):
             raise SigningError("the key is neither the coordinator's nor the player's of this escrow")
-        return bytes(PrivateKey(secret).sign(sighash).serialize()) + bytes([SIGHASH.ALL])
+        return bytes(PrivateKey(secret).sign(sighash).serialize()) + bytes([SIGHASH_ALL])
 
     def cooperative_witness(
         self, sighash: bytes, coordinator_signature: bytes, player_signature: bytes
-    ) -> Witness:
+    ) -> tuple[bytes, ...]:
         """Witness of the 2-of-2 branch.
 
         Raises:
@@ -148,12 +156,12 @@ class Escrow:
             if not verify_signature(key, signature, sighash):
                 raise InvalidSignature(f"the {who}'s signature over the escrow's spending is not valid")
         # CHECKMULTISIG takes one element too many: the empty one (BIP147).
-        return Witness([b"", coordinator_signature, player_signature, self.witness_script])
+        return b"", coordinator_signature, player_signature, self.witness_script
 
 
 def verify_signature(pubkey: bytes, signature: bytes, sighash: bytes) -> bool:
     """Whether an ECDSA signature is valid, in strict DER (BIP66), with low S and the SIGHASH_ALL byte."""
-    if not 9 <= len(signature) <= _MAX_SIGNATURE_BYTES or signature[-1] != SIGHASH.ALL:
+    if not 9 <= len(signature) <= _MAX_SIGNATURE_BYTES or signature[-1] != SIGHASH_ALL:
         return False
     try:
         # libsecp256k1 parses strict DER only, and its verification refuses a high S.
@@ -192,7 +200,7 @@ def release_transaction(
         sequence=ESCROW_RELEASE_BLOCKS,
         input_weight=COOPERATIVE_INPUT_WEIGHT,
     )
-    return bytes(transaction.serialize())
+    return transaction.serialize()
 
 
 def release_sighash(unsigned_transaction: bytes, value_sats: int, escrow: Escrow) -> bytes:
@@ -245,8 +253,8 @@ def complete_release(
     """
     transaction = _parse_release(unsigned_transaction, value_sats)
     sighash = escrow.sighash(transaction, 0, value_sats)
-    transaction.vin[0].witness = escrow.cooperative_witness(sighash, coordinator_signature, player_signature)
-    return bytes(transaction.serialize())
+    witness = escrow.cooperative_witness(sighash, coordinator_signature, player_signature)
+    return transaction.with_witness(0, witness).serialize()
 
 
 def clawback_transaction(
@@ -281,8 +289,8 @@ def clawback_transaction(
     )
     signature = escrow.sign(player_secret, escrow.sighash(transaction, 0, value_sats))
     # Three empty elements dissatisfy the 2-of-2 (two signatures and CHECKMULTISIG's extra one).
-    transaction.vin[0].witness = Witness([ticket_preimage, signature, b"", b"", b"", escrow.witness_script])
-    return bytes(transaction.serialize())
+    witness = (ticket_preimage, signature, b"", b"", b"", escrow.witness_script)
+    return transaction.with_witness(0, witness).serialize()
 
 
 def _single_output(
@@ -304,20 +312,18 @@ def _single_output(
         raise InvalidTransaction(
             f"a fee of {fee} sats leaves only dust of {value_sats} sats", field="value_sats"
         )
-    return unsigned_transaction([(outpoint, sequence)], [output])
+    return Transaction((Input(outpoint, sequence),), (output,))
 
 
 def _parse_release(raw: bytes, value_sats: int) -> Transaction:
-    transaction = parse_transaction(raw)
+    transaction = Transaction.parse(raw)
+    expected = Input(transaction.inputs[0].outpoint, ESCROW_RELEASE_BLOCKS) if transaction.inputs else None
     if (
         transaction.version != 2
-        or transaction.locktime != 0
-        or len(transaction.vin) != 1
-        or transaction.vin[0].sequence != ESCROW_RELEASE_BLOCKS
-        or transaction.is_segwit
-        or len(transaction.vin[0].script_sig.data) != 0
-        or len(transaction.vout) != 1
-        or not 0 < transaction.vout[0].value < value_sats
+        or transaction.lock_time != 0
+        or transaction.inputs != (expected,)
+        or len(transaction.outputs) != 1
+        or not 0 < transaction.outputs[0].value_sats < value_sats
     ):
         raise InvalidTransaction("not an unsigned release of an escrow", field="unsigned_transaction")
     return transaction

@@ -13,12 +13,12 @@ from typing import Self
 
 from embit.ec import PublicKey
 from embit.psbt import PSBT
-from embit.script import Script, Witness
-from embit.transaction import SIGHASH, Transaction
+from embit.script import Script
 
 from coordinator.contract.errors import InvalidParameters, InvalidSignature, InvalidTransaction, SigningError
 from coordinator.contract.escrow import COOPERATIVE_INPUT_WEIGHT, Escrow, verify_signature
 from coordinator.contract.keypath import bip86_script_pubkey, sign_bip86_input
+from coordinator.contract.psbt import psbt_of
 from coordinator.contract.secp import public_key
 from coordinator.contract.sizes import (
     OVERHEAD_WEIGHT,
@@ -29,14 +29,12 @@ from coordinator.contract.sizes import (
     is_p2tr,
     output_weight,
 )
+from coordinator.contract.tx import SIGHASH_ALL, Input, SighashCache, Transaction
 from coordinator.contract.utxo import (
     SEQUENCE_FINAL_NO_RBF,
     Coin,
     OutPoint,
     Output,
-    parse_transaction,
-    txid_of,
-    unsigned_transaction,
 )
 
 MAX_FUNDING_FEE_PERCENT = 25
@@ -110,10 +108,9 @@ class EscrowBatch:
             InvalidParameters: No escrows, a ticket twice, or an escrow of dust.
         """
         parsed = _parse_batch(transaction)
-        txid = txid_of(parsed)
         ordered = _ordered_tickets(escrows)
-        coins = tuple(_escrow_at(parsed, txid, vout, ticket) for vout, ticket in enumerate(ordered))
-        return cls(txid, coins)
+        coins = tuple(_escrow_at(parsed, vout, ticket) for vout, ticket in enumerate(ordered))
+        return cls(parsed.txid, coins)
 
     @classmethod
     def find(cls, transaction: bytes, vout: int, ticket: TicketEscrow) -> EscrowCoin:
@@ -122,8 +119,7 @@ class EscrowBatch:
         Raises:
             InvalidTransaction: Not a transaction, or that output does not pay this escrow this value.
         """
-        parsed = _parse_batch(transaction)
-        return _escrow_at(parsed, txid_of(parsed), vout, ticket)
+        return _escrow_at(_parse_batch(transaction), vout, ticket)
 
     def coin(self, ticket_id: str) -> EscrowCoin:
         """The escrow of a ticket.
@@ -215,16 +211,16 @@ class FundingTransaction:
                 f"a fee of {fee} sats is more than {MAX_FUNDING_FEE_PERCENT}% of {funding_value_sats} sats",
                 field="fee_rate_sat_vb",
             )
-        transaction = unsigned_transaction(
-            [(outpoint, SEQUENCE_FINAL_NO_RBF) for outpoint in _outpoints(ordered, topped_up)],
-            [funding_output, *([change_output] if change_output else [])],
+        transaction = Transaction(
+            tuple(Input(outpoint, SEQUENCE_FINAL_NO_RBF) for outpoint in _outpoints(ordered, topped_up)),
+            (funding_output, change_output) if change_output else (funding_output,),
         )
-        return cls(ordered, topped_up, funding_output, change_output, fee, txid_of(transaction), transaction)
+        return cls(ordered, topped_up, funding_output, change_output, fee, transaction.txid, transaction)
 
     @property
     def unsigned_transaction(self) -> bytes:
         """Serialised without witnesses."""
-        return bytes(self._transaction.serialize())
+        return self._transaction.serialize()
 
     @property
     def funding_outpoint(self) -> OutPoint:
@@ -276,12 +272,10 @@ class FundingTransaction:
 
     def psbt(self) -> PSBT:
         """PSBT version 0 (BIP174) with what signers need: spent outputs, witness scripts, sighash types."""
-        psbt = PSBT(parse_transaction(self.unsigned_transaction))
-        for scope, output in zip(psbt.inputs, self.prevouts, strict=True):
-            scope.witness_utxo = output.to_embit()
+        psbt = psbt_of(self._transaction, self.prevouts)
         for scope, coin in zip(psbt.inputs, self.escrows, strict=False):
             scope.witness_script = Script(coin.escrow.witness_script)
-            scope.sighash_type = SIGHASH.ALL
+            scope.sighash_type = SIGHASH_ALL
         return psbt
 
     def player_signature_from_psbt(self, index: int, psbt: str) -> bytes:
@@ -324,24 +318,25 @@ class FundingTransaction:
         by_script = (
             {bip86_script_pubkey(key[1:]): secret for key, secret in secrets.items()} if self.coins else {}
         )
-        signed = parse_transaction(self.unsigned_transaction)
+        signed = self._transaction
         for index, (coin, player_signature) in enumerate(zip(self.escrows, player_signatures, strict=True)):
             secret = secrets.get(coin.escrow.coordinator_pubkey)
             if secret is None:
                 raise SigningError("the coordinator's key is missing", field=f"escrows[{index}]")
             if not self.verify_player_signature(index, player_signature):
                 raise InvalidSignature("the player's signature is missing or not valid", key=coin.ticket_id)
-            signed.vin[index].witness = coin.escrow.cooperative_witness(
+            witness = coin.escrow.cooperative_witness(
                 self.sighash(index), self.sign(index, secret), player_signature
             )
+            signed = signed.with_witness(index, witness)
+        sighashes = SighashCache(self._transaction, self.prevouts)
         for offset, spent in enumerate(self.coins):
             secret = by_script.get(spent.script_pubkey)
             if secret is None:
                 raise SigningError("the coin's key is missing", field=f"coins[{offset}]")
             index = len(self.escrows) + offset
-            signature = sign_bip86_input(self._transaction, index, self.prevouts, secret)
-            signed.vin[index].witness = Witness([signature])
-        return bytes(signed.serialize())
+            signed = signed.with_witness(index, [sign_bip86_input(sighashes, index, secret)])
+        return signed.serialize()
 
     def _escrow(self, index: int) -> EscrowCoin:
         if not 0 <= index < len(self.escrows):
@@ -380,20 +375,19 @@ def _check_inputs(escrows: Sequence[EscrowCoin], coins: Sequence[Coin]) -> None:
 
 
 def _parse_batch(raw: bytes) -> Transaction:
-    transaction = parse_transaction(raw)
+    transaction = Transaction.parse(raw)
     # With a scriptSig the txid could change until it is mined, and the release would hang in the air.
-    if any(vin.script_sig.data for vin in transaction.vin):
+    if any(txin.script_sig for txin in transaction.inputs):
         raise InvalidTransaction("the escrow transaction may only spend segwit outputs", field="transaction")
     return transaction
 
 
-def _escrow_at(transaction: Transaction, txid: str, vout: int, ticket: TicketEscrow) -> EscrowCoin:
-    if not 0 <= vout < len(transaction.vout):
+def _escrow_at(transaction: Transaction, vout: int, ticket: TicketEscrow) -> EscrowCoin:
+    if not 0 <= vout < len(transaction.outputs):
         raise InvalidTransaction(f"has no output {vout}", field="transaction")
-    output = transaction.vout[vout]
-    if output.script_pubkey.data != ticket.escrow.script_pubkey or output.value != ticket.value_sats:
+    if transaction.outputs[vout] != Output(ticket.escrow.script_pubkey, ticket.value_sats):
         raise InvalidTransaction(
             f"output {vout} does not pay {ticket.value_sats} sats to the escrow of ticket {ticket.ticket_id}",
             field="transaction",
         )
-    return EscrowCoin(ticket.ticket_id, ticket.escrow, OutPoint(txid, vout), ticket.value_sats)
+    return EscrowCoin(ticket.ticket_id, ticket.escrow, OutPoint(transaction.txid, vout), ticket.value_sats)

@@ -1,16 +1,11 @@
-# mypy: disable-error-code="no-untyped-call"
 """Single-key taproot outputs (BIP86) and their key-path spending (BIP341)."""
-
-from collections.abc import Sequence
-
-from embit.ec import PrivateKey, PublicKey
-from embit.script import Script
-from embit.transaction import SIGHASH, Transaction
 
 from coordinator.contract import schnorr
 from coordinator.contract.errors import SigningError
-from coordinator.contract.secp import lift_x, parse_secret, public_key
-from coordinator.contract.utxo import Output
+from coordinator.contract.script import p2tr_script
+from coordinator.contract.secp import N, has_even_y, parse_scalar, parse_secret, public_key, scalar_bytes
+from coordinator.contract.taproot import output_key, tap_tweak
+from coordinator.contract.tx import SighashCache
 
 
 def bip86_script_pubkey(internal_key: bytes) -> bytes:
@@ -22,35 +17,16 @@ def bip86_script_pubkey(internal_key: bytes) -> bytes:
     Raises:
         InvalidPoint: Not an x-only key.
     """
-    lift_x(internal_key)
-    return b"\x51\x20" + bytes(PublicKey.from_xonly(internal_key).taproot_tweak().xonly())
+    key, _ = output_key(internal_key, tap_tweak(internal_key, None))
+    return p2tr_script(key)
 
 
-def keypath_sighash(
-    transaction: Transaction, index: int, prevouts: Sequence[Output], sighash_type: int = SIGHASH.DEFAULT
-) -> bytes:
-    """BIP341 signature hash of a key-path input. `prevouts`: the outputs that all inputs spend, in order."""
-    transaction.clear_cache()  # embit would reuse the hashes of other prevouts
-    digest: bytes = transaction.sighash_taproot(
-        index,
-        script_pubkeys=[Script(output.script_pubkey) for output in prevouts],
-        values=[output.value_sats for output in prevouts],
-        sighash=sighash_type,
-    )
-    return digest
-
-
-def sign_bip86_input(
-    transaction: Transaction,
-    index: int,
-    prevouts: Sequence[Output],
-    secret: bytes,
-    aux: bytes | None = b"",
-) -> bytes:
+def sign_bip86_input(sighashes: SighashCache, index: int, secret: bytes, aux: bytes | None = b"") -> bytes:
     """64-byte signature (SIGHASH_DEFAULT) of a BIP86 coin's input.
 
     Args:
-        prevouts: The outputs that all inputs spend, in order: taproot signatures commit to them.
+        sighashes: Of the transaction, with the outputs that all its inputs spend.
+        index: Which input.
         secret: Untweaked secret key, 32 bytes.
         aux: BIP340 auxiliary randomness, as in `schnorr.sign`.
 
@@ -58,8 +34,9 @@ def sign_bip86_input(
         InvalidScalar: Not a secret key.
         SigningError: The key is not the one of the output.
     """
-    parse_secret(secret)
-    if bip86_script_pubkey(public_key(secret)[1:]) != prevouts[index].script_pubkey:
+    key = public_key(secret)
+    if bip86_script_pubkey(key[1:]) != sighashes.prevouts[index].script_pubkey:
         raise SigningError(f"the key does not belong to the output that input {index} spends")
-    tweaked: bytes = PrivateKey(secret).taproot_tweak().secret
-    return schnorr.sign(tweaked, keypath_sighash(transaction, index, prevouts), aux)
+    scalar = parse_secret(secret) if has_even_y(key) else N - parse_secret(secret)
+    tweaked = scalar_bytes(scalar + parse_scalar(tap_tweak(key[1:], None)))
+    return schnorr.sign(tweaked, sighashes.key_path(index), aux)

@@ -1,15 +1,10 @@
-# mypy: disable-error-code="no-untyped-call"
-"""Transaction outputs, spent and unspent, and unsigned transactions made of them."""
+"""Transaction outputs, spent and unspent."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from embit.script import Script
-from embit.transaction import Transaction, TransactionInput, TransactionOutput
-
-from coordinator.contract.errors import InvalidParameters, InvalidTransaction
+from coordinator.contract.errors import InvalidParameters
 from coordinator.contract.sizes import MAX_MONEY_SATS, dust_limit_sats
 
 SEQUENCE_FINAL_NO_RBF = 0xFFFFFFFE
@@ -73,9 +68,6 @@ class Output:
         """Whether nodes would refuse to relay it for its small value."""
         return self.value_sats < dust_limit_sats(self.script_pubkey)
 
-    def to_embit(self) -> TransactionOutput:
-        return TransactionOutput(self.value_sats, Script(self.script_pubkey))
-
 
 @dataclass(frozen=True, slots=True)
 class Coin:
@@ -88,41 +80,3 @@ class Coin:
     @property
     def output(self) -> Output:
         return Output(self.script_pubkey, self.value_sats)
-
-
-def unsigned_transaction(
-    inputs: Iterable[tuple[OutPoint, int]], outputs: Iterable[Output], *, locktime: int = 0
-) -> Transaction:
-    """A version 2 transaction without witnesses; inputs are (outpoint, sequence), order is kept."""
-    return Transaction(
-        version=2,
-        vin=[TransactionInput(bytes.fromhex(o.txid), o.vout, sequence=seq) for o, seq in inputs],
-        vout=[output.to_embit() for output in outputs],
-        locktime=locktime,
-    )
-
-
-def parse_transaction(raw: bytes) -> Transaction:
-    """A serialised transaction, with or without witnesses.
-
-    Raises:
-        InvalidTransaction: Not exactly one transaction in canonical encoding.
-    """
-    try:
-        transaction: Transaction = Transaction.parse(raw)
-        canonical = bool(transaction.vin) and transaction.serialize() == raw
-    except Exception:  # embit raises whatever its parsers run into
-        canonical = False
-    if not canonical:
-        raise InvalidTransaction("not a serialised transaction", field="transaction")
-    return transaction
-
-
-def txid_of(transaction: Transaction) -> str:
-    """Transaction id in display order; witnesses have no part in it."""
-    return bytes(transaction.txid()).hex()
-
-
-def outpoint_of(vin: TransactionInput) -> OutPoint:
-    """What an input spends."""
-    return OutPoint(vin.txid.hex(), vin.vout)

@@ -15,12 +15,12 @@ from embit.descriptor.arguments import AllowedDerivation, Key, KeyOrigin
 from embit.descriptor.checksum import add_checksum
 from embit.descriptor.descriptor import Descriptor as EmbitDescriptor
 from embit.psbt import DerivationPath
-from embit.script import Witness
 
 from coordinator.contract.errors import SigningError
 from coordinator.contract.keypath import bip86_script_pubkey, sign_bip86_input
 from coordinator.contract.network import Network
-from coordinator.contract.utxo import Output, outpoint_of, parse_transaction
+from coordinator.contract.tx import SighashCache, Transaction
+from coordinator.contract.utxo import Output
 from coordinator.domain.wallet.address import address_from_script
 from coordinator.domain.wallet.coins import Branch, WalletCoin
 from coordinator.domain.wallet.errors import WalletError
@@ -179,9 +179,9 @@ class WalletKeys:
             WalletError: A coin is not spent by the transaction, a coin is not of this wallet, or prevouts are
                 missing.
         """
-        transaction = parse_transaction(unsigned_transaction)
+        transaction = Transaction.parse(unsigned_transaction)
         by_outpoint = {coin.outpoint: coin for coin in coins}
-        spent = [outpoint_of(vin) for vin in transaction.vin]
+        spent = [txin.outpoint for txin in transaction.inputs]
         if missing := by_outpoint.keys() - set(spent):
             raise WalletError("coins", f"the transaction does not spend {min(missing)}")
         if prevouts is None:
@@ -190,7 +190,8 @@ class WalletKeys:
             prevouts = [by_outpoint[outpoint].output for outpoint in spent]
         if len(prevouts) != len(spent):
             raise WalletError("prevouts", f"{len(prevouts)} outputs for {len(spent)} inputs")
-        witnesses: dict[int, Witness] = {}
+        sighashes = SighashCache(transaction, prevouts)
+        signed = transaction
         for index, outpoint in enumerate(spent):
             if (coin := by_outpoint.get(outpoint)) is None:
                 continue
@@ -198,9 +199,7 @@ class WalletKeys:
             if prevouts[index] != coin.output:
                 raise WalletError("prevouts", f"differs from the coin {outpoint}")
             try:
-                witnesses[index] = Witness([sign_bip86_input(transaction, index, prevouts, secret, aux)])
+                signed = signed.with_witness(index, [sign_bip86_input(sighashes, index, secret, aux)])
             except SigningError:
                 raise WalletError("coins", f"{outpoint} is not of this wallet") from None
-        for index, witness in witnesses.items():
-            transaction.vin[index].witness = witness
-        return bytes(transaction.serialize())
+        return signed.serialize()

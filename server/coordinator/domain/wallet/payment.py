@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from embit.ec import PublicKey
-from embit.psbt import PSBT
 
 from coordinator.contract.errors import InvalidParameters
+from coordinator.contract.psbt import psbt_of
 from coordinator.contract.sizes import (
     OVERHEAD_WEIGHT,
     P2TR_KEY_INPUT_WEIGHT,
@@ -20,14 +20,12 @@ from coordinator.contract.sizes import (
     output_weight,
     virtual_size,
 )
+from coordinator.contract.tx import Input, Transaction
 from coordinator.contract.utxo import (
     SEQUENCE_FINAL_NO_RBF,
     SEQUENCE_RBF,
     OutPoint,
     Output,
-    parse_transaction,
-    txid_of,
-    unsigned_transaction,
 )
 from coordinator.domain.wallet.coins import Branch, WalletCoin
 from coordinator.domain.wallet.errors import InsufficientFunds, WalletError
@@ -62,13 +60,12 @@ class PlannedTransaction:
         Raises:
             WalletError: An input is not of the descriptor's account.
         """
-        psbt = PSBT(parse_transaction(self.unsigned_transaction))
+        psbt = psbt_of(Transaction.parse(self.unsigned_transaction), [coin.output for coin in self.inputs])
         for scope, coin in zip(psbt.inputs, self.inputs, strict=True):
             branch = Branch(coin.branch)
             if descriptor.script_pubkey(branch, coin.index) != coin.script_pubkey:
                 raise WalletError("coins", f"{coin.outpoint} is not of this account")
             internal_key = PublicKey.from_xonly(descriptor.internal_key(branch, coin.index))
-            scope.witness_utxo = coin.output.to_embit()
             scope.taproot_internal_key = internal_key
             scope.taproot_bip32_derivations[internal_key] = ([], descriptor.derivation(branch, coin.index))
         return str(psbt.to_base64())
@@ -205,10 +202,10 @@ def _plan(
     for coin in inputs:
         _check_p2tr(coin.script_pubkey, "coins")
     sequence = SEQUENCE_RBF if replaceable else SEQUENCE_FINAL_NO_RBF
-    transaction = unsigned_transaction([(coin.outpoint, sequence) for coin in inputs], outputs)
+    transaction = Transaction(tuple(Input(coin.outpoint, sequence) for coin in inputs), tuple(outputs))
     return PlannedTransaction(
         inputs=inputs,
-        outputs=tuple(outputs),
+        outputs=transaction.outputs,
         fee_sats=sum(coin.value_sats for coin in inputs) - sum(output.value_sats for output in outputs),
         change_index=change_index,
         weight=(
@@ -217,8 +214,8 @@ def _plan(
             + count_weight(len(inputs), len(outputs))
             + sum(output_weight(output.script_pubkey) for output in outputs)
         ),
-        unsigned_transaction=bytes(transaction.serialize()),
-        txid=txid_of(transaction),
+        unsigned_transaction=transaction.serialize(),
+        txid=transaction.txid,
     )
 
 

@@ -5,7 +5,7 @@ last for "refund all", which ranks all n. `w < n`: with w = n the refund's messa
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations, permutations
+from itertools import chain, combinations, permutations
 from math import perm
 
 from coordinator.contract.errors import InvalidParameters
@@ -33,12 +33,7 @@ def count(entries: int, places: int) -> int:
 def rankings(entries: int, places: int) -> Iterator[tuple[int, ...]]:
     """Every outcome's ranking in order, the refund (all entries) last."""
     check(entries, places)
-    return _rankings(entries, places)
-
-
-def _rankings(entries: int, places: int) -> Iterator[tuple[int, ...]]:
-    yield from permutations(range(entries), places)
-    yield tuple(range(entries))
+    return chain(permutations(range(entries), places), (tuple(range(entries)),))
 
 
 def ranking_at(entries: int, places: int, index: int) -> tuple[int, ...]:
@@ -86,5 +81,4 @@ def index_of(entries: int, places: int, ranking: Sequence[int]) -> int:
 def winner_sets(entries: int, places: int) -> Iterator[tuple[int, ...]]:
     """Every set of winners that shares the prize, ascending; the refund's (everybody) last."""
     check(entries, places)
-    yield from combinations(range(entries), places)
-    yield tuple(range(entries))
+    return chain(combinations(range(entries), places), (tuple(range(entries)),))

@@ -12,8 +12,8 @@ ways out:
 The player learns the ticket preimage only by its payment being settled. If the coordinator settles and does
 not fund, the player can claw back from block 144 on, 144 blocks before the release becomes valid: signing the
 release in advance is safe for the player. For those 144 blocks to be there in full the payment must not be
-settled later than that: before it signs, a player checks that its HTLC expires at most `ESCROW_CLAWBACK_BLOCKS`
-above the tip. See docs/escrow.md, also for what the escrow does not cover.
+settled later than that: before it signs, a player checks that its HTLC expires at most
+`ESCROW_CLAWBACK_BLOCKS` above the tip. See docs/escrow.md, also for what the escrow does not cover.
 """
 
 from dataclasses import dataclass

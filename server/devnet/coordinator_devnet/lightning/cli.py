@@ -2,7 +2,9 @@
 
 import argparse
 import asyncio
+import contextlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -14,14 +16,21 @@ from .network import DEFAULT_BALANCE_MSATS, DEFAULT_HOLD_EXPIRY_DELTA_BLOCKS, Li
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `serve` reads."""
-    parser.add_argument("--data-dir", type=Path, required=True, help="ledger, keys, certificates, macaroons")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=Path(".devnet/lightning"),
+        help="ledger, and per node keys, certificate and macaroon",
+    )
     parser.add_argument("--nodes", default="coordinator,player", help="names of the nodes, by commas")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument(
         "--grpc-port", type=int, default=10009, help="port of the first node, the others following; 0: any"
     )
     parser.add_argument("--http-port", type=int, default=10080, help="port of the devnet HTTP API")
-    parser.add_argument("--esplora-url", required=True, help="where the chain's height is read")
+    parser.add_argument(
+        "--esplora-url", default="http://127.0.0.1:3002", help="where the chain's height is read"
+    )
     parser.add_argument("--network", default="regtest", help="bitcoin network, by LND's name")
     parser.add_argument(
         "--initial-balance-msats", type=int, default=DEFAULT_BALANCE_MSATS, help="what a new node can spend"
@@ -37,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def serve(args: argparse.Namespace) -> None:
-    """Serve the nodes' gRPC and the HTTP API until cancelled."""
+    """Serve the nodes' gRPC and the HTTP API until SIGINT, SIGTERM or cancellation."""
     url = f"{args.esplora_url.rstrip('/')}/blocks/tip/height"
-    async with httpx.AsyncClient(timeout=5) as client:
+    async with httpx.AsyncClient(timeout=2) as client:
 
         async def height() -> int:
             response = await client.get(url)
@@ -65,11 +74,13 @@ async def serve(args: argparse.Namespace) -> None:
             await network.stop()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(prog="coordinator_devnet.lightning", description=__doc__)
     add_arguments(parser)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     # httpx logs every request; one each poll would drown the rest.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    asyncio.run(serve(parser.parse_args()))
+    # uvicorn stops at SIGINT, lets the network stop, and then raises the signal again.
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(parser.parse_args(argv)))

@@ -1,4 +1,4 @@
-"""Secrets at rest: AES-256-GCM (NIST SP 800-38D) under one key from file or environment, and keys derived from it."""
+"""Secrets at rest: AES-256-GCM (NIST SP 800-38D) under one key from file or environment."""
 
 from __future__ import annotations
 
@@ -41,11 +41,3 @@ class SecretBox:
             return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
         except InvalidTag as error:
             raise SecretBoxError(f"cannot open the secret {context!r}") from error
-
-
-def derive_key(master: bytes, *path: str) -> bytes:
-    """32 bytes derived from the master seed for one purpose (HKDF-SHA256, RFC 5869).
-
-    As a secp256k1 secret it is invalid with probability 2^-128; callers need not handle that.
-    """
-    return HKDF(SHA256(), 32, b"coordinator/v1", "/".join(path).encode()).derive(master)

@@ -1,0 +1,158 @@
+"""Competitions: creating, cancelling, pausing, retrying, inspecting, and scores so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from coordinator.contract.errors import ContractError
+from coordinator.core import Core
+from coordinator.domain.competition import Facts
+from coordinator.domain.errors import (
+    AlreadyExists,
+    FieldViolation,
+    InvalidInput,
+    PreconditionFailed,
+)
+from coordinator.domain.feasibility import check_feasible, keygen_sessions_needed
+from coordinator.domain.ids import check_uuid7, new_uuid7
+from coordinator.domain.states import CANCELLABLE, Created
+from coordinator.domain.terms import Terms
+from coordinator.store.competitions import CompetitionRecord, record_of
+from coordinator.store.events import NewEvent
+from coordinator.store.models import CompetitionRow, EventRow, IntentRow
+
+MAX_REASON_CHARACTERS = 500
+
+
+async def create_competition(core: Core, competition_id: str, terms: Terms) -> CompetitionRecord:
+    """Announces a competition. The same id with the same terms returns the existing one.
+
+    Raises:
+        InvalidInput: names each field that is wrong, also where no contract can be made of the terms.
+        AlreadyExists: the id is taken by a competition with other terms.
+    """
+    if competition_id:
+        check_uuid7("id", competition_id)
+    settings = core.settings
+    terms = terms.with_defaults(
+        relative_locktime_blocks=settings.default_relative_locktime_blocks,
+        fee_rate_sats_per_vb=settings.default_fee_rate_sats_per_vb,
+    )
+    if competition_id:
+        row = await CompetitionRow.get_or_none(id=competition_id)
+        if row is not None:
+            record = record_of(row)
+            if record.status.facts.terms == terms:
+                return record
+            raise AlreadyExists(
+                f"there is another competition {competition_id}", reason="COMPETITION_ID_TAKEN"
+            )
+    now = core.clock.now()
+    terms.validate(now=now)
+    competition_id = competition_id or new_uuid7()
+    market_maker = core.keys(competition_id).market_maker_pubkey
+    try:
+        check_feasible(terms, market_maker)
+    except ContractError as error:
+        raise InvalidInput([FieldViolation("terms", f"no contract can be made of these: {error}")]) from error
+    sessions = keygen_sessions_needed(terms, settings.keymeld_max_subsets)
+    if sessions > settings.keymeld_max_sessions:
+        raise InvalidInput.of(
+            "terms.total_allowed_entries",
+            f"needs {sessions} keymeld sessions of {settings.keymeld_max_subsets} subsets,"
+            f" {settings.keymeld_max_sessions} are allowed",
+        )
+    facts = Facts(
+        competition_id=competition_id,
+        terms=terms,
+        created_at=now,
+        keygen_session_ids=tuple(new_uuid7() for _ in range(sessions)),
+        keymeld_coordinator_user_id=new_uuid7(),
+        market_maker_pubkey=market_maker,
+    )
+    record = await core.competitions.insert(
+        Created(facts=facts), now, [NewEvent("competition.created", {"name": terms.name})]
+    )
+    core.wake(competition_id)
+    return record
+
+
+async def cancel_competition(core: Core, competition_id: str, reason: str) -> CompetitionRecord:
+    """Cancels a competition that is not funded; the runner then returns all money. Repeating it is harmless.
+
+    Raises:
+        InvalidInput, NotFound: as the names say.
+        PreconditionFailed: it is funded, or ended otherwise.
+    """
+    check_uuid7("competition_id", competition_id)
+    if len(reason) > MAX_REASON_CHARACTERS:
+        raise InvalidInput.of("reason", f"has more than {MAX_REASON_CHARACTERS} characters")
+    record = await core.competitions.load(competition_id)
+    if record.status.name == "cancelled":
+        return record
+    if not isinstance(record.status, CANCELLABLE):
+        raise PreconditionFailed(
+            f"it cannot be cancelled any more: it is {record.status.name}", reason="NOT_CANCELLABLE"
+        )
+    words = reason.strip() or "cancelled by the coordinator"
+    cancelled = record.status.cancel(words)
+    told = [NewEvent("competition.cancelled", {"reason": words})]
+    await core.competitions.advance(record, cancelled, core.clock.now(), told)
+    core.wake(competition_id)
+    return await core.competitions.load(competition_id)
+
+
+async def pause_competition(core: Core, competition_id: str, paused: bool) -> CompetitionRecord:
+    """Stops or restarts the sale of tickets and the taking of entries.
+
+    Raises:
+        InvalidInput, NotFound: as the names say.
+    """
+    check_uuid7("competition_id", competition_id)
+    record = await core.competitions.load(competition_id)
+    if record.paused != paused:
+        async with core.competitions.transaction():
+            await CompetitionRow.filter(id=competition_id).update(paused=paused)
+            kind = "competition.paused" if paused else "competition.resumed"
+            await core.competitions.tell(competition_id, core.clock.now(), [NewEvent(kind)])
+    return await core.competitions.load(competition_id)
+
+
+async def retry_competition(core: Core, competition_id: str) -> CompetitionRecord:
+    """Makes the next step due now.
+
+    Raises:
+        InvalidInput, NotFound: as the names say.
+    """
+    check_uuid7("competition_id", competition_id)
+    await core.competitions.load(competition_id)
+    await CompetitionRow.filter(id=competition_id).update(next_attempt_at=0)
+    core.wake(competition_id)
+    return await core.competitions.load(competition_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What an admin sees of a competition."""
+
+    record: CompetitionRecord
+    state: dict[str, object]
+    history: Sequence[EventRow]
+    intents: Sequence[IntentRow]
+
+
+async def inspect_competition(core: Core, competition_id: str) -> Inspection:
+    """The stored state (it holds no secrets), transitions and intents.
+
+    Raises:
+        InvalidInput, NotFound: as the names say.
+    """
+    check_uuid7("competition_id", competition_id)
+    record = await core.competitions.load(competition_id)
+    row = await CompetitionRow.get(id=competition_id)
+    history = await EventRow.filter(
+        competition_id=competition_id, kind__in=("competition.created", "competition.state_changed")
+    ).order_by("sequence")
+    intents = await IntentRow.filter(competition_id=competition_id).order_by("created_at")
+    return Inspection(record, row.state, history, intents)

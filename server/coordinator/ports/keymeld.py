@@ -2,8 +2,8 @@
 signatures under them, without ever holding a player's key.
 
 Group keys are BIP327 KeyAgg over the sorted public keys of the market maker (the coordinator) and either all
-players (the *group*) or a set of winners. Everything is resumable: ids are chosen by the caller, and asking again
-continues what exists.
+players (the *group*) or a set of winners. Everything is resumable: ids are chosen by the caller, and asking
+again continues what exists.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -119,11 +119,13 @@ class Keymeld(Protocol):
     async def ensure_keygen(self, plan: KeygenPlan) -> KeygenProgress | KeygenResult:
         """Do what is left of the keygen and report; call again to poll.
 
-        Reserves, initialises and registers whatever is not yet so, under the plan's session ids and no others.
+        Reserves, initialises and registers whatever is not yet so, under the plan's session ids and no
+        others.
 
         Raises:
             KeymeldUnavailable: call again.
-            KeymeldRefused: the sessions cannot hold the winner sets, or a registration or key is not acceptable.
+            KeymeldRefused: the sessions cannot hold the winner sets, or a registration or key is not
+                acceptable.
             KeymeldTimeout: a session expired before it was complete.
         """
         ...
@@ -142,14 +144,14 @@ class Keymeld(Protocol):
         Args:
             plan: the completed keygen's plan.
             jobs: what to sign, in the same order at every call (batches are cut from it).
-            signing_session_id: (keygen index, batch index, attempt) -> UUIDv7, the same at every call; a session
-                that exists under it is continued.
+            signing_session_id: (keygen index, batch index, attempt) -> UUIDv7, the same at every call; a
+                session that exists under it is continued.
             on_progress: told whenever a count changes.
             timeout_seconds: for the whole call, and of each signing session.
 
         Returns:
-            job key -> 64-byte Schnorr signature, or 65-byte adaptor signature where the job has an adaptor point.
-            All of them have been verified.
+            job key -> 64-byte Schnorr signature, or 65-byte adaptor signature where the job has an adaptor
+            point. All of them have been verified.
 
         Raises:
             KeymeldUnavailable: call again; finished batches are not signed twice.

@@ -128,6 +128,7 @@ def lay_out(
 class GroupKeys:
     """The keys signatures are verified under, aggregated here and not taken from the service."""
 
+    players: int
     group: bytes
     """33 bytes: market maker and all players."""
     subsets: Mapping[Winners, bytes]
@@ -142,6 +143,7 @@ class GroupKeys:
             coordinator.contract.errors.ContractError: a key is not a point.
         """
         return cls(
+            players=len(players),
             group=key_agg(key_sort([market_maker, *players])).point,
             subsets={
                 winners: key_agg(key_sort([market_maker, *(players[player] for player in winners)])).point
@@ -149,8 +151,9 @@ class GroupKeys:
             },
         )
 
-    def key_of(self, winners: Winners | None) -> bytes:
-        """The 33-byte key of a set of winners, or of the group."""
+    def of_job(self, job: SigningJob) -> bytes:
+        """The 33-byte key a job's signature is valid under."""
+        winners = job_winners(job, self.players)
         return self.group if winners is None else self.subsets[winners]
 
 

@@ -1,0 +1,5 @@
+"""`python -m coordinator_devnet.keymeld`."""
+
+from .cli import main
+
+main()

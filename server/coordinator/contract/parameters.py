@@ -4,7 +4,7 @@ The JSON form is that of the Rust crate `dlctix` 0.0.7's `ContractParameters`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -239,7 +239,7 @@ def competition_parameters(
         InvalidParameters: A value is out of range, or the event has another number of outcomes.
         InvalidPoint: A key or locking point is not a point.
     """
-    entries, weights = len(players), prize_weights(places)
+    entries = len(players)
     outcomes = rankings.count(entries, places)
     if len(event.points) != outcomes:
         raise InvalidParameters(
@@ -247,17 +247,29 @@ def competition_parameters(
             field="event.locking_points",
         )
 
-    def rows() -> Any:
-        for index, ranking in enumerate(rankings.rankings(entries, places)):
-            yield index, zip(ranking, weights if index < outcomes - 1 else (1,) * entries, strict=True)
-        if event.expiry is not None:
-            yield EXPIRY_INDEX, ((player, 1) for player in range(entries))
-
+    payouts = competition_payouts(entries, places, expires=event.expiry is not None)
     parameters = ContractParameters(
-        market_maker, tuple(players), event, OutcomePayouts.from_rows(rows()), fee_rate, funding_value, delta
+        market_maker, tuple(players), event, payouts, fee_rate, funding_value, delta
     )
     parameters.validate()
     return parameters
+
+
+def competition_payouts(entries: int, places: int, *, expires: bool) -> OutcomePayouts:
+    """Payouts of a ranking competition's outcomes: prize weights by place; refund and expiry in equal parts.
+
+    Raises:
+        InvalidParameters: There is no such competition.
+    """
+    weights, refund = prize_weights(places), rankings.count(entries, places) - 1
+
+    def rows() -> Iterator[tuple[int, Iterable[tuple[int, int]]]]:
+        for index, ranking in enumerate(rankings.rankings(entries, places)):
+            yield index, zip(ranking, weights if index < refund else (1,) * entries, strict=True)
+        if expires:
+            yield EXPIRY_INDEX, ((player, 1) for player in range(entries))
+
+    return OutcomePayouts.from_rows(rows())
 
 
 def _check_point(point: bytes, field: str) -> None:

@@ -1,0 +1,179 @@
+"""A contract at rest: parameters, funding outpoint and signatures; everything else is rebuilt from them.
+
+    magic "CDLC" | version u16 | flags u8 | funding outpoint (36) | parameters | signatures | SHA256 (32)
+
+Integers are little-endian. Signatures follow one another in the order of `TicketedDLC.signing_jobs`, 65 bytes
+for adaptor signatures and 64 for others, so that no key of theirs is stored. A ranking competition's payouts
+are stored as its number of places; other payouts row by row.
+
+A signature cannot be compressed: an outcome with w winners costs 65 + 64*w bytes, and 33 for its locking
+point.
+"""
+
+import struct
+from collections.abc import Iterable, Sized
+from concurrent.futures import Executor
+
+from coordinator.contract import rankings
+from coordinator.contract.dlc import ContractSignatures, TicketedDLC
+from coordinator.contract.errors import ContractError, CorruptContract
+from coordinator.contract.parameters import ContractParameters, EventLock, Player, competition_payouts
+from coordinator.contract.payouts import EXPIRY_INDEX, OutcomePayouts
+from coordinator.contract.points import PointList
+from coordinator.contract.secp import sha256
+from coordinator.contract.tx import outpoint_bytes
+
+VERSION = 1
+
+_MAGIC = b"CDLC"
+_HEADER = struct.Struct("<4sHB")
+_SIGNED = 1
+_TERMS = struct.Struct("<QQH")
+_ROW, _PAYOUT = struct.Struct("<qI"), struct.Struct("<IQ")
+_EXPLICIT = 0
+"""In place of the number of places: the payouts are stored row by row."""
+
+
+def dump(dlc: TicketedDLC, signatures: ContractSignatures | None) -> bytes:
+    """Serialise a contract.
+
+    Args:
+        dlc: The contract.
+        signatures: All of its signatures, or None before it is signed.
+
+    Raises:
+        CorruptContract: A signature is missing or has the wrong length. (They are not verified here.)
+    """
+    parts = [
+        _HEADER.pack(_MAGIC, VERSION, 0 if signatures is None else _SIGNED),
+        outpoint_bytes(dlc.funding_outpoint),
+        _dump_parameters(dlc.parameters),
+    ]
+    if signatures is not None:
+        parts += _dump_signatures(dlc, signatures)
+    data = b"".join(parts)
+    return data + sha256(data)
+
+
+def load(data: bytes, executor: Executor | None = None) -> tuple[TicketedDLC, ContractSignatures | None]:
+    """Rebuild a contract and verify every signature.
+
+    Args:
+        data: What `dump` returned.
+        executor: A process pool to verify in.
+
+    Raises:
+        CorruptContract: Damaged, of an unknown version, or malformed.
+        ContractError: The parameters break a rule, or a signature does not verify.
+    """
+    if data[:4] != _MAGIC:
+        raise CorruptContract("not a stored contract")
+    if len(data) < _HEADER.size + 32 or sha256(data[:-32]) != data[-32:]:
+        raise CorruptContract("the checksum does not match")
+    _, version, flags = _HEADER.unpack_from(data)
+    if version != VERSION or flags & ~_SIGNED:
+        raise CorruptContract(f"version {version} with flags {flags} is not known")
+    reader = _Reader(memoryview(data)[_HEADER.size : -32])
+    outpoint = reader.take(32)[::-1].hex(), int.from_bytes(reader.take(4), "little")
+    dlc = TicketedDLC(_load_parameters(reader), outpoint)
+    signatures = None
+    if flags & _SIGNED:
+        signatures = ContractSignatures()
+        for job in dlc.signing_jobs():
+            into = signatures.split if ":" in job.key else signatures.outcome
+            into[job.key] = reader.take(64 if job.adaptor_point is None else 65)
+    reader.end()
+    if signatures is not None:
+        dlc.verify_signatures(signatures, executor)
+    return dlc, signatures
+
+
+def _dump_parameters(parameters: ContractParameters) -> bytes:
+    event, payouts = parameters.event, parameters.payouts
+    places = _places(parameters)
+    parts = [
+        parameters.market_maker,
+        _count(parameters.players),
+        *(player.pubkey + player.ticket_hash + player.payout_hash for player in parameters.players),
+        _count(event.points),
+        event.points.packed,
+        b"\x00" if event.expiry is None else b"\x01" + event.expiry.to_bytes(4, "little"),
+        _TERMS.pack(parameters.fee_rate, parameters.funding_value, parameters.relative_locktime_block_delta),
+        bytes((places,)),
+    ]
+    if places == _EXPLICIT:
+        parts.append(_count(payouts))
+        for row in range(len(payouts)):
+            pairs = list(zip(payouts.players_at(row), payouts.weights_at(row), strict=True))
+            parts.append(_ROW.pack(payouts.index_at(row), len(pairs)))
+            parts += (_PAYOUT.pack(*pair) for pair in pairs)
+    return b"".join(parts)
+
+
+def _load_parameters(reader: "_Reader") -> ContractParameters:
+    market_maker = reader.take(33)
+    players = tuple(Player(reader.take(33), reader.take(32), reader.take(32)) for _ in range(reader.count()))
+    points = PointList.from_packed(reader.take(33 * reader.count()))
+    expiry = int.from_bytes(reader.take(4), "little") if reader.take(1) == b"\x01" else None
+    fee_rate, funding_value, delta = _TERMS.unpack(reader.take(_TERMS.size))
+    places = reader.take(1)[0]
+    if places != _EXPLICIT:
+        if rankings.count(len(players), places) != len(points):  # before that many are made
+            raise CorruptContract("locking points do not fit the competition")
+        payouts = competition_payouts(len(players), places, expires=expiry is not None)
+    else:
+        payouts = OutcomePayouts.from_rows([_load_row(reader) for _ in range(reader.count())])
+    event = EventLock(points, expiry)
+    return ContractParameters(market_maker, players, event, payouts, fee_rate, funding_value, delta)
+
+
+def _load_row(reader: "_Reader") -> tuple[int, list[tuple[int, int]]]:
+    index, count = _ROW.unpack(reader.take(_ROW.size))
+    if index < EXPIRY_INDEX:
+        raise CorruptContract("malformed payouts")
+    return index, [_PAYOUT.unpack(reader.take(_PAYOUT.size)) for _ in range(count)]
+
+
+def _places(parameters: ContractParameters) -> int:
+    """Number of places if these are a ranking competition's payouts, else `_EXPLICIT`."""
+    places, entries = len(parameters.payouts.players_at(0)), len(parameters.players)
+    try:
+        if rankings.count(entries, places) != len(parameters.event.points):
+            return _EXPLICIT
+    except ContractError:
+        return _EXPLICIT
+    expected = competition_payouts(entries, places, expires=parameters.event.expiry is not None)
+    return places if parameters.payouts == expected else _EXPLICIT
+
+
+def _dump_signatures(dlc: TicketedDLC, signatures: ContractSignatures) -> Iterable[bytes]:
+    for job in dlc.signing_jobs():
+        signature = signatures.get(job.key)
+        if signature is None or len(signature) != (64 if job.adaptor_point is None else 65):
+            raise CorruptContract("is missing or has the wrong length", field=job.key)
+        yield signature
+
+
+def _count(items: Sized) -> bytes:
+    return len(items).to_bytes(4, "little")
+
+
+class _Reader:
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+        self.position = 0
+
+    def take(self, length: int) -> bytes:
+        end = self.position + length
+        if end > len(self.data):
+            raise CorruptContract("truncated")
+        piece = bytes(self.data[self.position : end])
+        self.position = end
+        return piece
+
+    def count(self) -> int:
+        return int.from_bytes(self.take(4), "little")
+
+    def end(self) -> None:
+        if self.position != len(self.data):
+            raise CorruptContract("has bytes too many")

@@ -33,13 +33,17 @@ class ConsensusEngine:
     """A regtest chainstate on disk. Not shared between processes: the kernel locks the directory."""
 
     def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
         self._invalid: dict[str, str] = {}
-        callbacks = pbk.ValidationInterfaceCallbacks(block_checked=self._on_block_checked)
         data_dir.mkdir(parents=True, exist_ok=True)
+        self._open()
+
+    def _open(self) -> None:
+        callbacks = pbk.ValidationInterfaceCallbacks(block_checked=self._on_block_checked)
         try:
-            self._chainman = pbk.load_chainman(data_dir, pbk.ChainType.REGTEST, callbacks)
+            self._chainman = pbk.load_chainman(self._data_dir, pbk.ChainType.REGTEST, callbacks)
         except RuntimeError as error:
-            raise EngineError(f"cannot open the chain in {data_dir}: in use, or damaged") from error
+            raise EngineError(f"cannot open the chain in {self._data_dir}: in use, or damaged") from error
         self._chain = self._chainman.get_active_chain()
 
     def close(self) -> None:
@@ -48,6 +52,11 @@ class ConsensusEngine:
         # context manager protocol destroys it now.
         with self._chainman:
             del self._chain
+
+    def flush(self) -> None:
+        """Write everything to disk. The kernel's interface has no call for it, but closing does it."""
+        self.close()
+        self._open()
 
     def _on_block_checked(self, _: object, block: pbk.Block, state: pbk.BlockValidationState) -> None:
         if state.validation_mode != pbk.ValidationMode.VALID:

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 INITIAL_BLOCKS = 201
 """Blocks of a new chain: the first 101 coinbases are then spendable."""
 _INITIAL_SPACING_SECONDS = 600
+# On regtest the kernel checks its whole block index at every block: a long journal would be slow to replay.
+_MAX_JOURNALED_BLOCKS = 500
 MAX_BLOCKS_PER_CALL = 1000
 # Block times must keep rising above the median, so blocks that follow an advance need room below the limit.
 _MAX_ADVANCE_SECONDS = MAX_FUTURE_SECONDS - 300
@@ -76,6 +78,7 @@ class ChainNode:
         self._timer: asyncio.Task[None] | None = None
         self._fee_rate = float(MIN_RELAY_SAT_PER_VB)
         self._enforce_fee_rate = False
+        self._journaled_blocks = 0
 
     # Life
 
@@ -139,6 +142,7 @@ class ChainNode:
         else:
             # Whatever the kernel knows right after it was opened, it knows from disk.
             store.clear_journal()
+        self._journaled_blocks = len(journal) if lost else 0
         self._follow_best_chain()
         self._fee_rate = float(store.setting("fee_rate_sat_per_vb") or MIN_RELAY_SAT_PER_VB)
         self._enforce_fee_rate = store.setting("enforce_fee_rate") == "1"
@@ -341,6 +345,7 @@ class ChainNode:
     def _submit_block(self, block: bytes) -> str:
         block_hash = parse_header(block).block_hash
         self._running.store.add_block(block_hash, block)
+        self._journaled_blocks += 1
         try:
             return self.engine.submit(block)
         except BlockRejected as error:
@@ -434,3 +439,7 @@ class ChainNode:
                     mempool.block_connected(entry.tx for entry in confirmed if entry is not None)
             if left:
                 mempool.reorganised([pair for block in reversed(left) for pair in block], dropped)
+        if self._journaled_blocks >= _MAX_JOURNALED_BLOCKS:
+            engine.flush()
+            self._running.store.clear_journal()
+            self._journaled_blocks = 0

@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from coincurve import PrivateKey
@@ -30,6 +30,7 @@ _SEQUENCE_REPLACEABLE = 0xFFFFFFFD
 _SIGNATURE_WITNESS = (bytes(72), bytes(33))  # the largest that a low-S signature and a key take
 _DUST_SATS = 294
 _MAX_CHAINED = 24
+_WORTH_SPENDING_SATS = 100_000  # late coinbases of regtest are worth nothing
 
 
 class InsufficientFunds(Exception):
@@ -72,28 +73,28 @@ class DevnetWallet:
                 return self._sign(chosen, outputs)
         raise InsufficientFunds(f"the devnet wallet cannot pay {target} sats and the fee")
 
-    def _spendable(self) -> list[tuple[Outpoint, int]]:
-        """Mature, unspent coins, largest first; unconfirmed change only after every confirmed coin."""
+    def _spendable(self) -> Iterator[tuple[Outpoint, int]]:
+        """Mature, unspent coins, oldest first; unconfirmed change only after every confirmed coin."""
         history = self._index.history(script_hash(self.script))
-        confirmed: list[tuple[Outpoint, int]] = []
         for outpoint in history.unspent if history is not None else ():
             coin = self._index.coin(outpoint)
             if coin is None or coin.height is None or self._mempool.spender(outpoint) is not None:
                 continue
-            if not coin.is_coinbase or self._index.height + 1 - coin.height >= COINBASE_MATURITY_BLOCKS:
-                confirmed.append((outpoint, coin.output.value_sats))
-        unconfirmed = [
-            (outpoint, output.value_sats)
-            for entry in self._mempool
-            for vout, output in enumerate(entry.tx.outputs)
-            if output.script == self.script
-            and self._mempool.spender(outpoint := Outpoint(entry.tx.txid, vout)) is None
-            and len(self._mempool.ancestors(entry.tx.txid)) + 1 < _MAX_CHAINED
-        ]
-        return [
-            *sorted(confirmed, key=lambda coin: coin[1], reverse=True),
-            *sorted(unconfirmed, key=lambda coin: coin[1], reverse=True),
-        ]
+            if coin.is_coinbase and self._index.height + 1 - coin.height < COINBASE_MATURITY_BLOCKS:
+                continue
+            if coin.output.value_sats >= _WORTH_SPENDING_SATS:
+                yield outpoint, coin.output.value_sats
+        for entry in self._mempool:
+            if len(self._mempool.ancestors(entry.tx.txid)) + 1 >= _MAX_CHAINED:
+                continue
+            for vout, output in enumerate(entry.tx.outputs):
+                outpoint = Outpoint(entry.tx.txid, vout)
+                if (
+                    output.script == self.script
+                    and output.value_sats >= _WORTH_SPENDING_SATS
+                    and self._mempool.spender(outpoint) is None
+                ):
+                    yield outpoint, output.value_sats
 
     def _fee(self, inputs: int, outputs: tuple[TxOutput, ...], sat_per_vb: float) -> int:
         placeholder = TxInput(Outpoint("00" * 32, 0), b"", _SEQUENCE_REPLACEABLE, _SIGNATURE_WITNESS)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.contract import adaptor, musig2, schnorr
+from coordinator.contract import adaptor, musig2, schnorr, spends
 from coordinator.contract.attestation import (
     attestation_secret,
     locking_point,
@@ -324,3 +324,34 @@ def check_hash(spend: Any, prevouts: list[Any], leaf_hashes: list[bytes | None])
     for i, leaf_hash in enumerate(leaf_hashes):
         sighash = cache.key_path(i) if leaf_hash is None else cache.script_path(i, leaf_hash)
         assert sighash.hex() == spend["sighashes"][i]
+
+
+@PARAMETER_SETS
+def test_spends_have_the_same_witnesses(name: str) -> None:
+    """Our own transactions carry dlctix's preimages, scripts and control blocks after their signature."""
+    data, dlc = vectors(name), contract(name)
+    secrets = {k: v if isinstance(v, str) else [*map(unhex, v)] for k, v in data["secrets"].items()}
+    maker, players = unhex(secrets["market_maker_seckey"]), secrets["player_seckeys"]
+    tickets, payouts = secrets["ticket_preimages"], secrets["payout_preimages"]
+    everybody = [maker, *players]
+    for key, given in data["spends"].items():
+        check_witness(given["reclaim"], spends.outcome_reclaim_input(dlc, key, maker))
+        check_witness(given["close"], spends.outcome_close_input(dlc, key, everybody))
+        for win_key, win in given["wins"].items():
+            player = int(win_key.partition(":p")[2])
+            own, ticket, payout = players[player], tickets[player], payouts[player]
+            check_witness(win["win"], spends.win_input(dlc, key, player, own, ticket))
+            check_witness(win["sellback"], spends.sellback_input(dlc, key, player, maker, payout))
+            check_witness(win["reclaim"], spends.split_reclaim_input(dlc, key, player, maker))
+            check_witness(win["close"], spends.split_close_input(dlc, key, player, everybody))
+    check_witness(data["funding_close"], spends.funding_close_input(dlc, everybody))
+
+
+def check_witness(given: Any, item: spends.SpendInput) -> None:
+    theirs = Transaction.parse(unhex(given["tx"])).inputs[0]
+    (ours,) = Transaction.parse(spends.spend([item], item.output.script_pubkey, 1)).inputs
+    assert ours.outpoint == theirs.outpoint
+    assert ours.witness[1:] == theirs.witness[1:]
+    assert len(ours.witness[0]) == len(theirs.witness[0]) == 64
+    if item.sequence < 1 << 16:
+        assert ours.sequence == theirs.sequence

@@ -61,12 +61,14 @@ def create_app(config: GatewayConfig) -> Starlette:
         },
         lifespan=lifespan,
     )
+    # Around everything, so that the answer to an error of the gateway itself has the headers too.
+    app.middleware_stack = CommonHeaders(app.build_middleware_stack(), config)
     app.state.hub = hub
     return app
 
 
 def _middleware(config: GatewayConfig) -> list[Middleware]:
-    middleware = [Middleware(CommonHeaders, config=config)]
+    middleware: list[Middleware] = []
     if config.cors_origins:
         middleware.append(
             Middleware(

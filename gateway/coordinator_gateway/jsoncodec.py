@@ -196,7 +196,9 @@ def _same(value: Any) -> Any:
 
 def _float_json(value: float) -> float | int | str:
     if math.isfinite(value):
-        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+        # 20, not 20.0; but -0.0 has no integer.
+        whole = value.is_integer() and abs(value) < 2**53 and (value != 0 or math.copysign(1, value) > 0)
+        return int(value) if whole else value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 

@@ -128,9 +128,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     length = request.headers.get("content-length")
     if length is None and "transfer-encoding" not in request.headers:
         return b""
-    too_large = Problem(
-        413, f"The body may have {limit} bytes.", reason="BODY_TOO_LARGE", headers={"connection": "close"}
-    )
+    too_large = Problem(413, f"The body may have {limit} bytes.", reason="BODY_TOO_LARGE")
     if length is not None and int(length) > limit:
         raise too_large
     body = bytearray()

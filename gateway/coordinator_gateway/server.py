@@ -17,7 +17,8 @@ class GatewayServer(uvicorn.Server):
 
     def __init__(self, app: Starlette, config: GatewayConfig) -> None:
         self._app = app
-        self._client_timeout_milliseconds = int(config.client_stall_seconds * 1000)
+        # Later than the gateway itself cuts a stream, so that it is the one to notice.
+        self._peer_timeout_milliseconds = int(config.client_stall_seconds * 2000)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -52,9 +53,7 @@ class GatewayServer(uvicorn.Server):
         A stream that is cut leaves data that its client does not take; without this it would stay for hours.
         """
         if listener.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_USER_TIMEOUT"):
-            listener.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._client_timeout_milliseconds
-            )
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._peer_timeout_milliseconds)
 
 
 def allow_many_connections() -> None:

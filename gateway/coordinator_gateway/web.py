@@ -20,7 +20,7 @@ class WebApp(StaticFiles):
         try:
             response = await super().get_response(path, scope)
         except HTTPException as error:
-            own = os.path.splitext(path)[1] or path.startswith(("assets/", "api/"))
+            own = os.path.splitext(path)[1] or path.startswith(("assets/", "api/")) or path == "api"
             if error.status_code != 404 or own:
                 raise
             path = "index.html"

@@ -1,0 +1,115 @@
+"""The OpenAPI document."""
+
+import json
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any
+
+import pytest
+from google.protobuf import descriptor_pb2
+
+from coordinator_gateway import api, httprule, jsoncodec, openapi
+
+BINDINGS = [binding for service in api.services() for binding in httprule.bindings(service)]
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(jsoncodec.dumps(openapi.document(BINDINGS)))
+    return value
+
+
+def walk(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+        for inner in value.values():
+            yield from walk(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from walk(inner)
+
+
+def clear_json_names(message: descriptor_pb2.DescriptorProto) -> None:
+    """protoc writes these into descriptor sets and not into stubs."""
+    for field in message.field:
+        field.ClearField("json_name")
+    for nested in message.nested_type:
+        clear_json_names(nested)
+
+
+def test_the_comments_are_of_the_protos_that_the_stubs_are_of() -> None:
+    packed = resources.files("coordinator_gateway").joinpath("api.binpb").read_bytes()
+    described = {}
+    for file in descriptor_pb2.FileDescriptorSet.FromString(packed).file:
+        file.ClearField("source_code_info")
+        described[file.name] = file
+    for file_descriptor in api.files():
+        proto = descriptor_pb2.FileDescriptorProto()
+        file_descriptor.CopyToProto(proto)
+        for message in (*proto.message_type, *described[file_descriptor.name].message_type):
+            clear_json_names(message)
+        assert described[file_descriptor.name] == proto, f"{proto.name}: run make generate"
+
+
+def test_every_binding_is_described(document: dict[str, Any]) -> None:
+    for binding in BINDINGS:
+        operation = document["paths"][binding.path.text][binding.verb.lower()]
+        assert operation["description"], binding.path.text
+        named = {p["name"] for p in operation["parameters"] if p["in"] == "path"}
+        assert named == set(binding.path.fields)
+        assert ("requestBody" in operation) is bool(binding.body)
+    assert "/api/v1/health_check" in document["paths"]
+
+
+def test_operation_ids_are_unique(document: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert len(set(ids)) == len(ids)
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    references = {item["$ref"] for item in walk(document) if isinstance(item.get("$ref"), str)}
+    assert len(references) > 20
+    for reference in references:
+        target: Any = document
+        for part in reference.removeprefix("#/").split("/"):
+            target = target[part]
+        assert target
+
+
+def test_every_message_field_and_value_is_described(document: dict[str, Any]) -> None:
+    for name, schema in document["components"]["schemas"].items():
+        assert schema.get("description"), name
+        if name != "Problem":
+            for field, inner in schema.get("properties", {}).items():
+                assert inner.get("description"), f"{name}.{field}"
+
+
+def test_schemas_say_what_the_codec_does(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    terms = schemas["CompetitionTerms"]
+    assert terms["properties"]["entry_fee_sats"]["type"] == "integer"
+    assert terms["properties"]["start_observation_at"]["type"] == ["string", "null"]
+    assert "entry_fee_sats" in terms["required"]
+    assert "created" in schemas["CompetitionState"]["enum"]
+    assert "`created`: Announced" in schemas["CompetitionState"]["description"]
+    assert schemas["Entry"]["properties"]["owner_pubkey"]["readOnly"] is True
+    fees = schemas["GetEstimatedFeesResponse"]["properties"]["sats_per_vb_by_target_blocks"]
+    assert fees["additionalProperties"]["type"] == "number"
+
+
+def test_bodies_leave_out_what_the_path_has(document: dict[str, Any]) -> None:
+    payout = document["paths"]["/api/v1/competitions/{competition_id}/entries/{entry_id}/payout"]["post"]
+    schema = payout["requestBody"]["content"]["application/json"]["schema"]
+    assert set(schema["properties"]) == {"payment_request", "payout_preimage", "ephemeral_private_key"}
+
+
+def test_security_and_errors(document: dict[str, Any]) -> None:
+    schemes = document["components"]["securitySchemes"]
+    assert schemes["nostr"]["scheme"] == "Nostr"
+    assert schemes["cookie"]["name"] == "coordinator_session"
+    for path in document["paths"].values():
+        for operation in path.values():
+            for requirement in operation["security"]:
+                assert set(requirement) <= set(schemes)
+    problem = document["components"]["responses"]["Problem"]["content"]
+    assert list(problem) == ["application/problem+json"]

@@ -1,4 +1,4 @@
-"""Contracts in memory: each is rebuilt from its state once, away from the event loop, and kept for a while."""
+"""Contracts in memory: each is rebuilt from its state once, off the event loop, and kept for a while."""
 
 from __future__ import annotations
 

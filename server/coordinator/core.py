@@ -1,4 +1,4 @@
-"""What operations and the runner work with: every port, the store, the keys and the settings, in one place."""
+"""What operations and the runner work with: ports, store, keys and settings, in one place."""
 
 from __future__ import annotations
 

@@ -75,12 +75,16 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class FundingPlan:
-    """The funding transaction as decided: escrows and top-up coins in, funding output and change out."""
+    """The funding transaction as decided: escrows and top-up coins in, funding output and change out.
+
+    `change_script_pubkey` is where change goes, also when it would be dust (`change_value_sats` is 0 then).
+    """
 
     txid: str
     unsigned_transaction: bytes
     funding_value_sats: int
     coins: tuple[Coin, ...]
+    fee_rate_sats_per_vb: float
     change_script_pubkey: bytes
     change_value_sats: int
     fee_sats: int

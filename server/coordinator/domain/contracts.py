@@ -65,7 +65,26 @@ def build_funding(
     )
 
 
+def rebuild_funding(status: Contracted, coins: Sequence[Coin]) -> FundingTransaction:
+    """The funding transaction as planned, from the wallet coins that the plan names.
+
+    Raises:
+        ContractError: it cannot be built.
+        ValueError: it came out with another txid: the stored state does not fit this program.
+    """
+    parameters = contract_parameters(status.facts, status.roster, status.announcement)
+    plan = status.funding
+    transaction = build_funding(
+        parameters, status.roster, status.escrow, coins, plan.change_script_pubkey, plan.fee_rate_sats_per_vb
+    )
+    if transaction.txid != plan.txid:
+        raise ValueError(f"the funding transaction {plan.txid} was rebuilt as {transaction.txid}")
+    return transaction
+
+
 def dlc_of(status: Contracted) -> TicketedDLC:
-    """The contract of a competition that has one. Costs seconds for large fields: keep it, or build it in a pool."""
+    """The contract of a competition that has one. Costs seconds for large fields: keep it, or build it in a
+    pool.
+    """
     parameters = contract_parameters(status.facts, status.roster, status.announcement)
     return TicketedDLC(parameters, (status.funding.txid, 0))

@@ -16,7 +16,9 @@ def escrow_of(player: RosterPlayer) -> Escrow:
 
 
 def ticket_escrows(roster: Sequence[RosterPlayer], value_sats: int) -> tuple[TicketEscrow, ...]:
-    """Every escrow to be paid. Each holds the whole ticket price: who is settled and not funded loses nothing."""
+    """Every escrow to be paid. Each holds the whole ticket price: who is settled and not funded loses
+    nothing.
+    """
     return tuple(TicketEscrow(player.ticket_id, escrow_of(player), value_sats) for player in roster)
 
 

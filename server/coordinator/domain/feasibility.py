@@ -1,4 +1,4 @@
-"""Whether terms can become a contract, found out before anybody pays: by building one with stand-in players."""
+"""Whether terms can become a contract, before anybody pays: by building one with stand-in players."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The coordinator's keys of one competition, all derived from its master seed: nothing to store, nothing to lose."""
+"""The coordinator's keys of one competition, all derived from its master seed: nothing to store, nothing to
+lose.
+"""
 
 from __future__ import annotations
 

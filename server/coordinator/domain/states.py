@@ -9,7 +9,8 @@ next state, so that a type checker rejects a step that the diagram does not have
     (or expiry_broadcasted) → delta_broadcasted → completed
 
 Any state before the funding transaction is broadcast can go to cancelled or failed. From then on the money is
-in the contract and every way out is a transaction that is already signed: the runner retries, it never gives up.
+in the contract and every way out is a transaction that is already signed: the runner retries, it never gives
+up.
 """
 
 from __future__ import annotations

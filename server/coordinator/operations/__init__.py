@@ -1,1 +1,3 @@
-"""What callers can do: each operation checks the request, changes the store in one transaction, tells the log."""
+"""What callers can do: each operation checks the request, changes the store in one transaction, tells the
+log.
+"""

@@ -253,7 +253,8 @@ def _checked_key(checks: FieldChecks, entry: EntryRow, ephemeral_private_key: st
 async def _check_time_left(core: Core, record: CompetitionRecord, invoice: DecodedInvoice) -> None:
     """A payment must be over before the winner can take the prize on chain as well.
 
-    The earliest is 2 * delta after the outcome transaction's block: delta until the split, delta until the win.
+    The earliest is 2 * delta after the outcome transaction's block: delta until the split, delta until the
+    win.
     """
     status = record.status
     assert isinstance(status, PAYABLE)

@@ -110,7 +110,8 @@ async def reconcile_reserved(core: Core, ticket: TicketRow) -> None:
 
 
 async def cancel_ticket(core: Core, ticket: TicketRow) -> None:
-    """Cancels the invoice, which returns a held payment at once, and closes the ticket. Repeating it is harmless.
+    """Cancels the invoice, which returns a held payment at once, and closes the ticket. Repeating it is
+    harmless.
 
     Raises:
         LightningError: the node does not answer, or the invoice is settled.

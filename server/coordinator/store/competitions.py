@@ -114,7 +114,8 @@ class Competitions:
     ) -> None:
         """Writes the next state and its events; call it inside `transaction()` when more belongs to the step.
 
-        A change of state adds its own `competition.state_changed` event before the given ones. The next attempt
+        A change of state adds its own `competition.state_changed` event before the given ones. The next
+        attempt
         is due at once.
 
         Raises:

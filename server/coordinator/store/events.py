@@ -37,7 +37,9 @@ class StoredEvent:
 
 
 class EventSignal:
-    """Wakes streams after a commit. Waiting needs no lock on the log: who wakes reads it from its last sequence."""
+    """Wakes streams after a commit. Waiting needs no lock on the log: who wakes reads it from its last
+    sequence.
+    """
 
     def __init__(self) -> None:
         self._condition = asyncio.Event()
@@ -53,7 +55,8 @@ class EventSignal:
 
 
 async def append_events(competition_id: str, state_name: str, now: int, events: Sequence[NewEvent]) -> int:
-    """Stores events with the next sequences; call it inside the transaction of the change. Returns the last one.
+    """Stores events with the next sequences; call it inside the transaction of the change. Returns the last
+    one.
 
     The counter's row is locked by its update until the transaction ends, so sequences become visible in order
     and have no gaps.

@@ -1,4 +1,5 @@
-"""Tables. Times are unix seconds, keys and hashes lower-case hex. Secrets are encrypted before they come here.
+"""Tables. Times are unix seconds, keys and hashes lower-case hex. Secrets are encrypted before they come
+here.
 
 A model's docstring becomes its table's comment in the migrations: no
 semicolon in it (SQLite's editor splits there).

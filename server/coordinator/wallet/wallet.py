@@ -63,7 +63,8 @@ def to_wallet_coin(coin: records.Coin, keys: WalletKeys) -> WalletCoin:
 class Wallet:
     """A BIP86 wallet on any Esplora server.
 
-    Coins that a decided transaction spends are locked in the database, in the same transaction as the decision.
+    Coins that a decided transaction spends are locked in the database, in the same transaction as the
+    decision.
     """
 
     def __init__(self, chain: Chain, keys: WalletKeys, network: Network, clock: Clock) -> None:

@@ -1,0 +1,79 @@
+"""escrow_confirmed and event_created: the oracle commits to the event and takes the entries."""
+
+from __future__ import annotations
+
+import asyncio
+
+from coordinator.adapters.weather_metrics import metric_configs
+from coordinator.domain.announcement import verify_announcement
+from coordinator.domain.competition import Announcement
+from coordinator.domain.states import EscrowConfirmed, EventCreated
+from coordinator.ports.oracle import (
+    AnnouncementMismatch,
+    Comparison,
+    CreateEvent,
+    DataSourceConfig,
+    EntrySubmission,
+    ObservationChoice,
+    ObservationWindow,
+    OracleRefused,
+    ScoringConfig,
+    Weather,
+)
+from coordinator.runner.collecting import entered
+from coordinator.runner.step import AT_ONCE, Context, GiveUp, Next
+from coordinator.store.competitions import CompetitionRecord
+from coordinator.store.events import NewEvent
+
+COMPARISONS = {"over": Comparison.OVER, "par": Comparison.EQUAL, "under": Comparison.UNDER}
+
+
+async def create_event(context: Context, record: CompetitionRecord, status: EscrowConfirmed) -> Next:
+    """Has the event announced and recomputes the announcement point by point."""
+    core = context.core
+    terms = status.facts.terms
+    entries = len(status.roster)
+    event = CreateEvent(
+        id=record.id,
+        signing_at=terms.signing_at,
+        observation_window=ObservationWindow(terms.start_observation_at, terms.end_observation_at),
+        data_sources=tuple(DataSourceConfig(station, Weather(station)) for station in terms.locations),
+        metrics=metric_configs(terms.scoring_fields),
+        scoring=ScoringConfig(),
+        number_of_places_win=terms.number_of_places_win,
+        number_of_values_per_entry=terms.number_of_values_per_entry,
+        total_allowed_entries=entries,
+    )
+    try:
+        announced = await core.oracle.create_event(event)
+        pubkey = await core.oracle.pubkey()
+        await asyncio.to_thread(verify_announcement, announced, pubkey, entries, terms.number_of_places_win)
+    except OracleRefused as error:
+        raise GiveUp(f"the oracle refuses the event: {error}") from error
+    except AnnouncementMismatch as error:
+        raise GiveUp(f"the oracle's announcement is wrong: {error}") from error
+    announcement = Announcement(pubkey, announced.nonce_point, announced.expiry)
+    told = [NewEvent("oracle.event_created", {"oracle_pubkey": pubkey.hex(), "expiry_at": announced.expiry})]
+    await core.competitions.advance(record, status.event_created(announcement), core.clock.now(), told)
+    return AT_ONCE
+
+
+async def submit_entries(context: Context, record: CompetitionRecord, status: EventCreated) -> Next:
+    """Hands the entries over; at the oracle an entry's id is its ticket's."""
+    core = context.core
+    submissions = [
+        EntrySubmission(
+            entry.ticket_id,
+            tuple(
+                ObservationChoice(o["station"], o["metric"], COMPARISONS[o["prediction"]])
+                for o in entry.expected_observations
+            ),
+        )
+        for entry in await entered(record.id)
+    ]
+    try:
+        await core.oracle.submit_entries(record.id, submissions)
+    except OracleRefused as error:
+        raise GiveUp(f"the oracle refuses the entries: {error}") from error
+    await core.competitions.advance(record, status.entries_submitted(), core.clock.now())
+    return AT_ONCE

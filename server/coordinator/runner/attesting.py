@@ -1,0 +1,83 @@
+"""awaiting_attestation and attested: which of the signed transactions becomes valid."""
+
+from __future__ import annotations
+
+import asyncio
+
+from coordinator.contract.errors import ContractError
+from coordinator.contract.payouts import EXPIRY, outcome_index, outcome_key
+from coordinator.contract.rankings import ranking_at
+from coordinator.contract.spends import expiry_transaction, outcome_transaction
+from coordinator.contract.tx import Transaction
+from coordinator.domain.competition import Attestation, Broadcast
+from coordinator.domain.states import Attested, AwaitingAttestation
+from coordinator.runner.step import AT_ONCE, LATER, Context, Next
+from coordinator.store.competitions import CompetitionRecord
+from coordinator.store.contract_store import load_signatures
+from coordinator.store.events import NewEvent
+
+
+class AttestationError(Exception):
+    """What the oracle published cannot be used; the step is tried again, until the expiry at the latest."""
+
+
+async def await_attestation(context: Context, record: CompetitionRecord, status: AwaitingAttestation) -> Next:
+    """Looks for the attestation; past the expiry the expiry transaction is recorded instead."""
+    core = context.core
+    now = core.clock.now()
+    event = await core.oracle.get_event(record.id)
+    problem = ""
+    if event.attestation is not None:
+        dlc = await context.contracts.of(status)
+        try:
+            outcome = dlc.outcome_for_attestation(event.attestation)
+        except ContractError:
+            outcome = None
+        if outcome is not None:
+            index = outcome_index(outcome)
+            entries = len(status.roster)
+            winners = ranking_at(entries, status.facts.terms.number_of_places_win, index)
+            attestation = Attestation(event.attestation, index, winners, now)
+            told = [
+                NewEvent(
+                    "oracle.attested",
+                    {"outcome": outcome, "winners": list(winners), "attestation": event.attestation.hex()},
+                )
+            ]
+            await core.competitions.advance(record, status.attested(attestation), now, told)
+            return AT_ONCE
+        problem = f"the attestation {event.attestation.hex()} opens no locking point of the contract"
+    expiry = status.announcement.expiry
+    if expiry is not None and (await core.chain.tip()).median_time_at >= expiry:
+        return await _expire(context, record, status)
+    if problem:
+        raise AttestationError(problem)
+    return LATER
+
+
+async def _expire(context: Context, record: CompetitionRecord, status: AwaitingAttestation) -> Next:
+    core = context.core
+    dlc = await context.contracts.of(status)
+    signatures = await load_signatures(record.id)
+    assert signatures is not None
+    transaction = await asyncio.to_thread(expiry_transaction, dlc, signatures.outcome[EXPIRY])
+    broadcast = Broadcast(Transaction.parse(transaction).txid, transaction, core.clock.now(), None)
+    told = [NewEvent("transaction.broadcast", {"role": "expiry", "txid": broadcast.txid})]
+    await core.competitions.advance(record, status.expired(broadcast), core.clock.now(), told)
+    return AT_ONCE
+
+
+async def broadcast_outcome(context: Context, record: CompetitionRecord, status: Attested) -> Next:
+    """Completes the outcome's adaptor signature with the attestation and records the transaction."""
+    core = context.core
+    dlc = await context.contracts.of(status)
+    signatures = await load_signatures(record.id)
+    assert signatures is not None
+    outcome = outcome_key(status.attestation.outcome)
+    transaction = await asyncio.to_thread(
+        outcome_transaction, dlc, outcome, signatures.outcome[outcome], status.attestation.secret
+    )
+    broadcast = Broadcast(Transaction.parse(transaction).txid, transaction, core.clock.now(), None)
+    told = [NewEvent("transaction.broadcast", {"role": "outcome", "txid": broadcast.txid})]
+    await core.competitions.advance(record, status.outcome_broadcasted(broadcast), core.clock.now(), told)
+    return AT_ONCE

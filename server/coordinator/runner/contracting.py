@@ -1,0 +1,261 @@
+"""entries_submitted to awaiting_signing: the contract is fixed, its keys aggregated, everything signed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from coordinator.contract.dlc import ContractSignatures, TicketedDLC
+from coordinator.contract.errors import ContractError
+from coordinator.contract.funding import FundingTransaction, Underfunded, funding_base_weight
+from coordinator.contract.parameters import ContractParameters
+from coordinator.domain.competition import FundingPlan
+from coordinator.domain.contracts import build_funding, contract_parameters
+from coordinator.domain.ids import derived_uuid7
+from coordinator.domain.states import (
+    AwaitingKeygen,
+    AwaitingSigning,
+    ContractCreated,
+    EntriesSubmitted,
+)
+from coordinator.domain.wallet.coins import WalletCoin
+from coordinator.domain.wallet.selection import Need
+from coordinator.ports.keymeld import (
+    KeygenPlan,
+    KeygenResult,
+    KeymeldParticipant,
+    KeymeldRefused,
+    KeymeldTimeout,
+    SigningProgress,
+)
+from coordinator.runner.collecting import entered
+from coordinator.runner.onchain import fee_rate
+from coordinator.runner.step import AT_ONCE, Context, GiveUp, Next
+from coordinator.store.competitions import CompetitionRecord
+from coordinator.store.contract_store import save_contract
+from coordinator.store.events import NewEvent
+from coordinator.store.models import CompetitionRow, EntryRow
+from coordinator.wallet import to_coin
+
+
+def funding_lock(competition_id: str) -> str:
+    """Under what name the funding transaction's coins are locked."""
+    return f"funding:{competition_id}"
+
+
+async def create_contract(context: Context, record: CompetitionRecord, status: EntriesSubmitted) -> Next:
+    """Fixes parameters and funding transaction, and locks the coins that top it up."""
+    core = context.core
+    try:
+        parameters = await asyncio.to_thread(
+            contract_parameters, status.facts, status.roster, status.announcement
+        )
+    except ContractError as error:
+        raise GiveUp(f"no contract can be made: {error}") from error
+    async with core.wallet.deciding:
+        rate = await fee_rate(core)
+        change_script = await core.wallet.new_script()
+        funding, coins = await _plan_funding(context, status, parameters, change_script, rate)
+        change = funding.change_output
+        plan = FundingPlan(
+            txid=funding.txid,
+            unsigned_transaction=funding.unsigned_transaction,
+            funding_value_sats=parameters.funding_value,
+            coins=tuple(to_coin(coin) for coin in coins),
+            fee_rate_sats_per_vb=rate,
+            change_script_pubkey=change_script,
+            change_value_sats=change.value_sats if change else 0,
+            fee_sats=funding.fee_sats,
+        )
+        async with core.competitions.transaction():
+            await core.competitions.advance(
+                record,
+                status.contract_created(plan),
+                core.clock.now(),
+                [
+                    NewEvent(
+                        "contract.created",
+                        {"funding_txid": plan.txid, "funding_value_sats": plan.funding_value_sats},
+                    )
+                ],
+            )
+            await core.wallet.lock(coins, funding_lock(record.id))
+    return AT_ONCE
+
+
+async def _plan_funding(
+    context: Context,
+    status: EntriesSubmitted,
+    parameters: ContractParameters,
+    change_script: bytes,
+    rate: float,
+) -> tuple[FundingTransaction, tuple[WalletCoin, ...]]:
+    def build(coins: tuple[WalletCoin, ...]) -> FundingTransaction:
+        return build_funding(parameters, status.roster, status.escrow, coins, change_script, rate)
+
+    try:
+        try:
+            return build(()), ()
+        except Underfunded:
+            entries = len(status.roster)
+            need = Need(
+                target_sats=parameters.funding_value - entries * status.escrow.escrow_value_sats,
+                base_weight=funding_base_weight(entries),
+                inputs=entries,
+                outputs=1,
+                change_script=change_script,
+                fee_rate_sat_vb=rate,
+            )
+            coins = (await context.core.wallet.select(need)).coins
+            return build(coins), coins
+    except ContractError as error:
+        raise GiveUp(f"the funding transaction cannot be built: {error}") from error
+
+
+async def start_keygen(context: Context, record: CompetitionRecord, status: ContractCreated) -> Next:
+    """Sets the deadline for keymeld."""
+    core = context.core
+    now = core.clock.now()
+    awaiting = status.start_keygen(started_at=now, deadline_at=now + core.settings.keygen_seconds)
+    await core.competitions.advance(record, awaiting, now)
+    return AT_ONCE
+
+
+async def await_keygen(context: Context, record: CompetitionRecord, status: AwaitingKeygen) -> Next:
+    """Has keymeld aggregate the keys; the adapter compares each with ours."""
+    core = context.core
+    now = core.clock.now()
+    plan = await keygen_plan(context, record, status)
+    try:
+        result = await core.keymeld.ensure_keygen(plan)
+    except (KeymeldRefused, KeymeldTimeout) as error:
+        raise GiveUp(f"keymeld could not make the keys: {error}") from error
+    if isinstance(result, KeygenResult):
+        dlc = await context.contracts.of(status)
+        if result.aggregate_key != dlc.aggregate_key(None):
+            raise GiveUp("keymeld aggregated other keys than the contract's")
+        awaiting = status.keygen_completed(started_at=now, deadline_at=now + core.settings.signing_seconds)
+        told = [NewEvent("keymeld.keygen_completed", {"sessions": len(plan.session_ids)})]
+        await core.competitions.advance(record, awaiting, now, told)
+        return AT_ONCE
+    await _tell_progress(
+        context,
+        record.id,
+        "keymeld.keygen_progress",
+        result.sessions_done,
+        result.sessions_total,
+        {"registered": list(result.registered), "missing": list(result.missing)},
+    )
+    if now > status.deadline_at:
+        raise GiveUp(f"{len(result.missing)} players are missing at keymeld")
+    return 0.2
+
+
+async def await_signing(context: Context, record: CompetitionRecord, status: AwaitingSigning) -> Next:
+    """Has keymeld sign every outcome and split, verifies each signature again, stores them."""
+    core = context.core
+    now = core.clock.now()
+    if now > status.deadline_at:
+        raise GiveUp("keymeld did not sign everything in time")
+    dlc = await context.contracts.of(status)
+    plan = await keygen_plan(context, record, status)
+
+    def signing_session_id(keygen_index: int, batch_index: int, attempt: int) -> str:
+        parts = (record.id, str(status.started_at), str(keygen_index), str(batch_index), str(attempt))
+        return derived_uuid7(status.started_at, *parts)
+
+    async def on_progress(progress: SigningProgress) -> None:
+        await _tell_progress(
+            context,
+            record.id,
+            "keymeld.signing_progress",
+            progress.batches_done,
+            progress.batches_total,
+            {"approved": list(progress.approved), "missing": list(progress.missing)},
+        )
+
+    try:
+        signed = await core.keymeld.sign(
+            plan,
+            await asyncio.to_thread(lambda: list(dlc.signing_jobs())),
+            signing_session_id=signing_session_id,
+            on_progress=on_progress,
+            timeout_seconds=max(1, status.deadline_at - now),
+        )
+    except (KeymeldRefused, KeymeldTimeout) as error:
+        raise GiveUp(f"keymeld could not sign: {error}") from error
+    signatures = ContractSignatures()
+    for key, signature in signed.items():
+        (signatures.split if ":" in key else signatures.outcome)[key] = signature
+    try:
+        # The port promises verified signatures; money hangs on it, so the contract verifies them itself.
+        await asyncio.to_thread(dlc.verify_signatures, signatures)
+    except ContractError as error:
+        raise GiveUp(f"keymeld returned a wrong signature: {error}") from error
+    await _signed(context, record.id, dlc, signatures)
+    return AT_ONCE
+
+
+async def _signed(
+    context: Context, competition_id: str, dlc: TicketedDLC, signatures: ContractSignatures
+) -> None:
+    core = context.core
+    now = core.clock.now()
+    async with core.competitions.transaction():
+        record = await core.competitions.load(competition_id)
+        if not isinstance(record.status, AwaitingSigning):
+            return  # cancelled while it was being signed
+        await save_contract(competition_id, dlc, signatures)
+        ready = record.status.signed(deadline_at=now + core.settings.player_signing_seconds)
+        told = [NewEvent("contract.signed", {"signatures": dlc.job_count, "deadline_at": ready.deadline_at})]
+        await core.competitions.advance(record, ready, now, told)
+
+
+async def keygen_plan(
+    context: Context, record: CompetitionRecord, status: AwaitingKeygen | AwaitingSigning
+) -> KeygenPlan:
+    """What identifies the competition's keymeld sessions; the same at every call."""
+    core = context.core
+    keys = core.keys(record.id)
+    dlc = await context.contracts.of(status)
+    by_id = {entry.id: entry for entry in await entered(record.id)}
+    return KeygenPlan(
+        session_ids=status.facts.keygen_session_ids,
+        seed=keys.keymeld_seed,
+        coordinator_user_id=status.facts.keymeld_coordinator_user_id,
+        coordinator_private_key=keys.market_maker_secret,
+        participants=tuple(_participant(by_id[player.entry_id]) for player in status.roster),
+        winner_sets=tuple(dlc.winner_sets()),
+        timeout_seconds=core.settings.keygen_seconds + core.settings.signing_seconds,
+    )
+
+
+def _participant(entry: EntryRow) -> KeymeldParticipant:
+    registration = entry.keymeld
+    auth_pubkeys = registration["auth_pubkeys"]
+    ciphertexts = registration["ciphertexts"]
+    assert isinstance(auth_pubkeys, dict)
+    assert isinstance(ciphertexts, list)
+    return KeymeldParticipant(
+        user_id=entry.ticket_id,
+        public_key=bytes.fromhex(entry.ephemeral_pubkey),
+        auth_pubkeys={session: bytes.fromhex(key) for session, key in auth_pubkeys.items()},
+        encrypted_private_keys={c["enclave_id"]: c["encrypted_private_key"] for c in ciphertexts},
+        enclave_key_epochs={c["enclave_id"]: c["key_epoch"] for c in ciphertexts},
+        require_signing_approval=bool(registration["require_signing_approval"]),
+    )
+
+
+async def _tell_progress(
+    context: Context, competition_id: str, kind: str, done: int, total: int, data: dict[str, object]
+) -> None:
+    """Tells the log of progress whenever the counts change."""
+    core = context.core
+    async with core.competitions.transaction():
+        changed = (
+            await CompetitionRow.filter(id=competition_id)
+            .exclude(progress_done=done, progress_total=total)
+            .update(progress_done=done, progress_total=total)
+        )
+        if changed:
+            told = NewEvent(kind, {"done": done, "total": total, **data})
+            await core.competitions.tell(competition_id, core.clock.now(), [told])

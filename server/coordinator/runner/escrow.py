@@ -1,0 +1,115 @@
+"""awaiting_escrow: players sign the release of their escrow, then the escrow transaction is sent."""
+
+from __future__ import annotations
+
+from coordinator.contract.errors import ContractError
+from coordinator.contract.funding import EscrowBatch, escrow_batch_outputs
+from coordinator.domain.competition import Broadcast, EscrowPlan
+from coordinator.domain.escrow import ticket_escrows
+from coordinator.domain.states import AwaitingEscrow
+from coordinator.domain.wallet.coins import Branch
+from coordinator.operations.tickets import cancel_ticket
+from coordinator.runner.collecting import entered
+from coordinator.runner.htlcs import unheld_tickets
+from coordinator.runner.onchain import confirmations, ensure_broadcast, fee_rate
+from coordinator.runner.step import AT_ONCE, LATER, Context, GiveUp, Next
+from coordinator.store.competitions import CompetitionRecord
+from coordinator.store.events import NewEvent
+from coordinator.store.models import TicketRow
+from coordinator.store.tickets import TicketState
+from coordinator.wallet import to_coin, to_wallet_coin
+
+
+def escrow_lock(competition_id: str) -> str:
+    """Under what name the escrow transaction's coins are locked."""
+    return f"escrow:{competition_id}"
+
+
+async def await_escrow(context: Context, record: CompetitionRecord, status: AwaitingEscrow) -> Next:
+    """Plan, then signatures, then broadcast, then confirmations."""
+    core = context.core
+    leftovers = await TicketRow.filter(
+        competition_id=record.id, state__in=(TicketState.RESERVED, TicketState.PAID)
+    )
+    for ticket in leftovers:
+        await cancel_ticket(core, ticket)
+    if status.broadcast is not None:
+        return await _confirm(context, record, status, status.broadcast)
+    late = core.clock.now() > status.deadline_at
+    if status.escrow is None:
+        if late:
+            raise GiveUp("the escrow could not be prepared in time")
+        return await _plan(context, record, status)
+    unsigned = [entry.id for entry in await entered(record.id) if not entry.release_signature]
+    if unsigned:
+        if late:
+            raise GiveUp(f"{len(unsigned)} of {len(status.roster)} players did not sign in time")
+        return LATER
+    tickets = await TicketRow.filter(competition_id=record.id, state=TicketState.ENTERED)
+    if await unheld_tickets(core, tickets):
+        raise GiveUp("a player's payment is not held any more")
+    return await _broadcast(context, record, status, status.escrow)
+
+
+async def _plan(context: Context, record: CompetitionRecord, status: AwaitingEscrow) -> Next:
+    core = context.core
+    terms = status.facts.terms
+    escrows = ticket_escrows(status.roster, terms.entry_fee_sats)
+    rate = await fee_rate(core)
+    async with core.wallet.deciding:
+        planned = await core.wallet.plan(escrow_batch_outputs(escrows), rate, replaceable=False)
+        try:
+            EscrowBatch.of(planned.unsigned_transaction, escrows)
+        except ContractError as error:
+            raise GiveUp(f"the escrow transaction cannot be built: {error}") from error
+        plan = EscrowPlan(
+            transaction=planned.unsigned_transaction,
+            txid=planned.txid,
+            coins=tuple(to_coin(coin) for coin in planned.inputs),
+            fee_sats=planned.fee_sats,
+            escrow_value_sats=terms.entry_fee_sats,
+            release_script_pubkey=await core.wallet.new_script(Branch.CHANGE),
+            release_fee_rate_sats_per_vb=terms.fee_rate_sats_per_vb,
+            planned_at=core.clock.now(),
+        )
+        async with core.competitions.transaction():
+            await core.competitions.advance(
+                record,
+                status.planned(plan),
+                core.clock.now(),
+                [NewEvent("escrow.planned", {"txid": plan.txid, "deadline_at": status.deadline_at})],
+            )
+            await core.wallet.lock(planned.inputs, escrow_lock(record.id))
+    return AT_ONCE
+
+
+async def _broadcast(
+    context: Context, record: CompetitionRecord, status: AwaitingEscrow, plan: EscrowPlan
+) -> Next:
+    core = context.core
+    coins = [to_wallet_coin(coin, core.wallet.keys) for coin in plan.coins]
+    signed = core.wallet.keys.sign_taproot_inputs(plan.transaction, coins)
+    broadcast = Broadcast(plan.txid, signed, core.clock.now(), None)
+    told = [NewEvent("transaction.broadcast", {"role": "escrow", "txid": plan.txid})]
+    await core.competitions.advance(record, status.broadcasted(broadcast), core.clock.now(), told)
+    return AT_ONCE
+
+
+async def _confirm(
+    context: Context, record: CompetitionRecord, status: AwaitingEscrow, broadcast: Broadcast
+) -> Next:
+    core = context.core
+    seen = await ensure_broadcast(core, broadcast)
+    if await confirmations(core, seen) < core.settings.escrow_confirmations:
+        return LATER
+    assert seen is not None
+    assert seen.block_height is not None
+    async with core.competitions.transaction():
+        await core.competitions.advance(
+            record,
+            status.confirmed(seen.block_height),
+            core.clock.now(),
+            [NewEvent("transaction.confirmed", {"role": "escrow", "txid": broadcast.txid})],
+        )
+        await core.wallet.unlock(escrow_lock(record.id))
+    return AT_ONCE

@@ -1,0 +1,135 @@
+"""funding_ready to funding_settled: the pot is locked in the contract, then the held payments are settled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from coordinator.domain.competition import Broadcast
+from coordinator.domain.contracts import rebuild_funding
+from coordinator.domain.states import FundingBroadcasted, FundingConfirmed, FundingReady, FundingSettled
+from coordinator.domain.wallet.coins import Branch
+from coordinator.ports.lightning import InvoiceState
+from coordinator.runner.collecting import entered
+from coordinator.runner.contracting import funding_lock
+from coordinator.runner.htlcs import blocks_left, unheld_tickets
+from coordinator.runner.onchain import confirmations, ensure_broadcast
+from coordinator.runner.step import AT_ONCE, LATER, Context, GiveUp, Next
+from coordinator.store.competitions import CompetitionRecord
+from coordinator.store.events import NewEvent
+from coordinator.store.intents import attempt_intent, finish_intent, record_intent
+from coordinator.store.models import TicketRow
+from coordinator.store.tickets import IntentStatus, TicketState
+from coordinator.wallet import to_wallet_coin
+
+log = logging.getLogger(__name__)
+
+# LND gives an accepted HTLC back 12 blocks before it expires; nearer than this it is not settled.
+SETTLE_MARGIN_BLOCKS = 13
+
+
+async def complete_funding(context: Context, record: CompetitionRecord, status: FundingReady) -> Next:
+    """Waits for the players' signatures, checks that every payment is still held, records the transaction."""
+    core = context.core
+    now = core.clock.now()
+    entries = await entered(record.id)
+    unsigned = [entry.id for entry in entries if not entry.funding_signature]
+    if unsigned:
+        if now > status.deadline_at:
+            raise GiveUp(f"{len(unsigned)} of {len(entries)} players did not sign the funding in time")
+        return LATER
+    tickets = await TicketRow.filter(competition_id=record.id, state=TicketState.ENTERED)
+    if len(tickets) != len(status.roster) or await unheld_tickets(core, tickets):
+        raise GiveUp("a player's payment is not held any more")
+    coins = [to_wallet_coin(coin, core.wallet.keys) for coin in status.funding.coins]
+    funding = await asyncio.to_thread(rebuild_funding, status, coins)
+    keys = core.keys(record.id)
+    secrets = [keys.escrow_secret(player.ticket_id) for player in status.roster]
+    secrets += [core.wallet.keys.secret(Branch(coin.branch), coin.index) for coin in coins]
+    signatures = [bytes.fromhex(entry.funding_signature) for entry in entries]
+    completed = funding.complete(signatures, secrets)
+    broadcast = Broadcast(funding.txid, completed, now, None)
+    told = [NewEvent("transaction.broadcast", {"role": "funding", "txid": funding.txid})]
+    await core.competitions.advance(record, status.funding_broadcasted(broadcast), now, told)
+    return AT_ONCE
+
+
+async def confirm_funding(context: Context, record: CompetitionRecord, status: FundingBroadcasted) -> Next:
+    """Sends the funding transaction until it has its confirmations."""
+    core = context.core
+    seen = await ensure_broadcast(core, status.funding_broadcast)
+    if await confirmations(core, seen) < core.settings.funding_confirmations:
+        return LATER
+    assert seen is not None
+    assert seen.block_height is not None
+    async with core.competitions.transaction():
+        await core.competitions.advance(
+            record,
+            status.confirmed(seen.block_height),
+            core.clock.now(),
+            [NewEvent("transaction.confirmed", {"role": "funding", "txid": status.funding.txid})],
+        )
+        await core.wallet.unlock(funding_lock(record.id))
+    return AT_ONCE
+
+
+async def settle(context: Context, record: CompetitionRecord, status: FundingConfirmed) -> Next:
+    """Settles every held payment: the pot is locked, so the price may be taken."""
+    core = context.core
+    seen = await core.chain.transaction_status(status.funding.txid)
+    if await confirmations(core, seen) < core.settings.funding_confirmations:
+        told = [NewEvent("transaction.unconfirmed", {"role": "funding", "txid": status.funding.txid})]
+        await core.competitions.advance(record, status.reorganised(), core.clock.now(), told)
+        return AT_ONCE
+    for ticket in await TicketRow.filter(competition_id=record.id, state=TicketState.ENTERED):
+        await _settle_ticket(context, ticket)
+    await core.competitions.advance(record, status.settled(), core.clock.now())
+    return AT_ONCE
+
+
+async def await_attestation(context: Context, record: CompetitionRecord, status: FundingSettled) -> Next:
+    """Everything is paid and locked."""
+    await context.core.competitions.advance(record, status.await_attestation(), context.core.clock.now())
+    return AT_ONCE
+
+
+async def _settle_ticket(context: Context, ticket: TicketRow) -> None:
+    core = context.core
+    now = core.clock.now()
+    payment_hash = bytes.fromhex(ticket.ticket_hash)
+    key = f"settle:{ticket.ticket_hash}"
+    await record_intent(
+        key,
+        now,
+        competition_id=ticket.competition_id,
+        data={"ticket_id": ticket.id, "amount_sats": ticket.amount_sats},
+    )
+    invoice = await core.lightning.lookup_invoice(payment_hash)
+    if invoice is not None and invoice.state is InvoiceState.ACCEPTED:
+        tip = await core.chain.tip()
+        if blocks_left(invoice, tip.height) > SETTLE_MARGIN_BLOCKS:
+            await attempt_intent(key, now)
+            preimage = core.box.open(f"ticket-preimage:{ticket.id}", ticket.preimage_encrypted)
+            await core.lightning.settle_invoice(preimage)
+            invoice = await core.lightning.lookup_invoice(payment_hash)
+    if invoice is not None and invoice.state is InvoiceState.SETTLED:
+        await _close_ticket(context, ticket, TicketState.SETTLED, "ticket.settled", key, IntentStatus.DONE)
+        return
+    # Too late to take it safely: the payer gets it back, and the coordinator carries this player's share.
+    log.error("ticket %s: its payment ran out before it could be settled", ticket.id)
+    await core.lightning.cancel_invoice(payment_hash)
+    await _close_ticket(
+        context, ticket, TicketState.CANCELLED, "ticket.payment_lost", key, IntentStatus.ABANDONED
+    )
+
+
+async def _close_ticket(
+    context: Context, ticket: TicketRow, state: TicketState, kind: str, key: str, status: IntentStatus
+) -> None:
+    core = context.core
+    now = core.clock.now()
+    async with core.competitions.transaction():
+        await TicketRow.filter(id=ticket.id).update(state=state)
+        await finish_intent(key, now, status)
+        told = NewEvent(kind, {"ticket_id": ticket.id, "amount_sats": ticket.amount_sats})
+        await core.competitions.tell(ticket.competition_id, now, [told])

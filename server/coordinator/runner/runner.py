@@ -1,0 +1,188 @@
+"""The loop: which competition is due, one task for each, errors with backoff, giving up in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import assert_never
+
+from coordinator.contracts import ContractCache
+from coordinator.core import Core
+from coordinator.domain import states
+from coordinator.domain.states import CANCELLABLE
+from coordinator.ports.chain import ChainUnavailable
+from coordinator.ports.keymeld import KeymeldUnavailable
+from coordinator.ports.lightning import LightningUnavailable
+from coordinator.ports.oracle import OracleUnavailable
+from coordinator.runner import (
+    announcing,
+    attesting,
+    closing,
+    collecting,
+    contracting,
+    escrow,
+    funding,
+    refunding,
+)
+from coordinator.runner.payments import PaymentDriver
+from coordinator.runner.step import Context, GiveUp, Next
+from coordinator.store.competitions import CompetitionRecord, StaleState
+from coordinator.store.events import NewEvent
+from coordinator.store.models import CompetitionRow
+
+log = logging.getLogger(__name__)
+
+MAX_BACKOFF_SECONDS = 60
+# States that are stepped through without looking elsewhere in between, at most, before others get a turn.
+MAX_STEPS_AT_ONCE = 50
+UNAVAILABLE = (ChainUnavailable, KeymeldUnavailable, LightningUnavailable, OracleUnavailable)
+
+
+class Runner:
+    """Steps every competition that is not at rest."""
+
+    def __init__(self, core: Core, contracts: ContractCache) -> None:
+        self._core = core
+        self._payments = PaymentDriver(core)
+        self._context = Context(core, contracts, self._payments)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._woken: set[str] = set()
+        self._wakeup = asyncio.Event()
+        self._stopping = False
+
+    def wake(self, competition_id: str) -> None:
+        """Something happened to this competition: look at it now."""
+        self._woken.add(competition_id)
+        self._wakeup.set()
+
+    async def run(self) -> None:
+        """Runs until `stop`."""
+        while not self._stopping:
+            try:
+                await self._start_due()
+            except Exception:
+                log.exception("cannot read which competitions are due")
+            self._wakeup.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wakeup.wait(), self._core.settings.poll_interval_seconds)
+
+    async def stop(self) -> None:
+        """Lets running steps be cancelled at their next await; whatever they did is found again at the start."""
+        self._stopping = True
+        self._wakeup.set()
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._payments.stop()
+
+    async def _start_due(self) -> None:
+        woken, self._woken = self._woken, set()
+        now = self._core.clock.now()
+        rows = await CompetitionRow.filter(at_rest=False).values("id", "next_attempt_at")
+        for row in rows:
+            competition_id = row["id"]
+            task = self._tasks.get(competition_id)
+            if task is not None and not task.done():
+                if competition_id in woken:
+                    self._woken.add(competition_id)
+                continue
+            if competition_id in woken or row["next_attempt_at"] <= now:
+                self._tasks[competition_id] = asyncio.create_task(self._drive(competition_id))
+        for competition_id in [id for id, task in self._tasks.items() if task.done()]:
+            del self._tasks[competition_id]
+
+    async def _drive(self, competition_id: str) -> None:
+        """Steps one competition until it has to wait."""
+        for _ in range(MAX_STEPS_AT_ONCE):
+            record = None
+            try:
+                record = await self._core.competitions.load(competition_id)
+                wait = await self._step(record)
+                if record.last_error:
+                    await self._note(competition_id, 0, "", 0)
+            except StaleState:
+                continue
+            except GiveUp as reason:
+                await self._fail(competition_id, str(reason))
+                continue
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                await self._note_error(competition_id, record, error)
+                return
+            if wait is None:
+                return
+            if wait > 0:
+                await asyncio.sleep(wait)
+        self.wake(competition_id)
+
+    async def _note_error(
+        self, competition_id: str, record: CompetitionRecord | None, error: Exception
+    ) -> None:
+        attempts = (record.failed_attempts if record else 0) + 1
+        delay = min(MAX_BACKOFF_SECONDS, 2 ** min(attempts - 1, 10))
+        if isinstance(error, UNAVAILABLE):
+            log.warning("competition %s: %s", competition_id, error)
+        else:
+            log.error("competition %s", competition_id, exc_info=error)
+        name = type(error).__name__
+        await self._note(competition_id, attempts, f"{name}: {error}", self._core.clock.now() + delay)
+
+    async def _note(self, competition_id: str, attempts: int, error: str, next_attempt_at: int) -> None:
+        await CompetitionRow.filter(id=competition_id).update(
+            failed_attempts=attempts, last_error=error, next_attempt_at=next_attempt_at
+        )
+
+    async def _fail(self, competition_id: str, reason: str) -> None:
+        record = await self._core.competitions.load(competition_id)
+        status = record.status
+        if not isinstance(status, CANCELLABLE):
+            return
+        log.warning("competition %s failed in %s: %s", competition_id, status.name, reason)
+        words = f"{reason}. Every payment is returned; nobody loses anything."
+        told = [NewEvent("competition.failed", {"reason": words, "failed_in": status.name})]
+        with contextlib.suppress(StaleState):
+            await self._core.competitions.advance(record, status.fail(words), self._core.clock.now(), told)
+
+    async def _step(self, record: CompetitionRecord) -> Next:
+        context, status = self._context, record.status
+        match status:
+            case states.Created() | states.CollectingEntries():
+                return await collecting.collect(context, record, status)
+            case states.AwaitingEscrow():
+                return await escrow.await_escrow(context, record, status)
+            case states.EscrowConfirmed():
+                return await announcing.create_event(context, record, status)
+            case states.EventCreated():
+                return await announcing.submit_entries(context, record, status)
+            case states.EntriesSubmitted():
+                return await contracting.create_contract(context, record, status)
+            case states.ContractCreated():
+                return await contracting.start_keygen(context, record, status)
+            case states.AwaitingKeygen():
+                return await contracting.await_keygen(context, record, status)
+            case states.AwaitingSigning():
+                return await contracting.await_signing(context, record, status)
+            case states.FundingReady():
+                return await funding.complete_funding(context, record, status)
+            case states.FundingBroadcasted():
+                return await funding.confirm_funding(context, record, status)
+            case states.FundingConfirmed():
+                return await funding.settle(context, record, status)
+            case states.FundingSettled():
+                return await funding.await_attestation(context, record, status)
+            case states.AwaitingAttestation():
+                return await attesting.await_attestation(context, record, status)
+            case states.Attested():
+                return await attesting.broadcast_outcome(context, record, status)
+            case states.OutcomeBroadcasted() | states.ExpiryBroadcasted():
+                return await closing.pay_out(context, record, status)
+            case states.DeltaBroadcasted():
+                return await closing.take_back(context, record, status)
+            case states.Completed():
+                return await closing.settle_on_chain(context, record, status)
+            case states.Failed() | states.Cancelled():
+                return await refunding.refund(context, record, status)
+            case _:
+                assert_never(status)

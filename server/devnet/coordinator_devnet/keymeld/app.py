@@ -5,6 +5,7 @@ import json
 from typing import Any, Final
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -123,7 +124,7 @@ def create_app(service: KeymeldService) -> Starlette:
         exception_handlers={
             ServiceError: _service_error,
             ProtocolError: _protocol_error,
-            404: _no_such_path,
+            HTTPException: _no_such_call,
             Exception: _internal_error,
         },
     )
@@ -165,8 +166,9 @@ async def _protocol_error(_: Request, error: Exception) -> Response:
     return _error(400, "bad_request", str(error))
 
 
-async def _no_such_path(request: Request, _: Exception) -> Response:
-    return _error(404, "not_found", f"No such call: {request.method} {request.url.path}")
+async def _no_such_call(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _error(error.status_code, "not_found", f"No such call: {request.method} {request.url.path}")
 
 
 async def _internal_error(_: Request, __: Exception) -> Response:

@@ -4,24 +4,9 @@ import json
 import os
 import signal
 import sys
-from typing import BinaryIO
 
 from .enclave import Enclave, perform
-
-
-def read_frame(stream: BinaryIO) -> bytes | None:
-    """The next frame (4-byte big-endian length, then as many bytes), or `None` at the end."""
-    header = stream.read(4)
-    if len(header) < 4:
-        return None
-    length = int.from_bytes(header, "big")
-    data = stream.read(length)
-    return data if len(data) == length else None
-
-
-def frame(data: bytes) -> bytes:
-    """`data` with its length before it."""
-    return len(data).to_bytes(4, "big") + data
+from .framing import frame, read_frame
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .enclave import EnclaveRefused
-from .enclave_process import frame
+from .framing import frame
 
 
 class EnclaveDown(Exception):

@@ -103,6 +103,8 @@ class KeymeldService:
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(handle.stop() for handle in self._enclaves.values()))
         await self._store.close()
+        self._keygens.clear()
+        self._signings.clear()
 
     async def _first_key(self, handle: EnclaveHandle) -> None:
         if handle.key_epoch == 0:

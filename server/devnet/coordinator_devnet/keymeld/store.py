@@ -168,6 +168,7 @@ class Store:
 
         await asyncio.get_running_loop().run_in_executor(self._thread, close)
         self._thread.shutdown()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="keymeld-store")
 
     async def enclave_keys(self) -> list[tuple[int, int, bytes, str]]:
         """(enclave id, epoch, public key, sealed key), oldest first."""

@@ -1,132 +1,36 @@
-"""The composition root: settings in, a running core out."""
+"""A serving core: the API in front, the runner behind."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import secrets
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 
-import grpc.aio
-
-from coordinator.adapters.esplora import EsploraChain
-from coordinator.adapters.keymeld import KeymeldAdapter
-from coordinator.adapters.lnd import LndLightning
-from coordinator.adapters.secret_box import SecretBox
-from coordinator.adapters.weather_oracle import WeatherOracle
 from coordinator.api.server import build_server
 from coordinator.config import Settings
-from coordinator.contracts import ContractCache
-from coordinator.core import Core
-from coordinator.domain.keys import derive_key
-from coordinator.domain.wallet.keys import WalletKeys
-from coordinator.ports.clock import SystemClock
-from coordinator.runner import Runner
-from coordinator.store.competitions import Competitions
-from coordinator.store.database import close_database, open_database
-from coordinator.store.events import EventSignal
-from coordinator.store.models import SecretRow
-from coordinator.wallet import Wallet
-from coordinator_client.keymeld.dlc import KeymeldLimits
-from coordinator_client.nostr import NostrKey
+from coordinator.wiring import Wired, wired_core
 
 log = logging.getLogger(__name__)
 
-MASTER_SEED = "master-seed"
 SHUTDOWN_GRACE_SECONDS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class RunningCore:
-    """A core that serves."""
-
-    core: Core
-    runner: Runner
-    server: grpc.aio.Server
-    port: int
-
-
-async def load_master_seed(box: SecretBox) -> bytes:
-    """The coordinator's master seed, made and stored encrypted at the first start.
-
-    Everything of the coordinator's is derived from it: back up the database and the secret key.
-    """
-    row = await SecretRow.get_or_none(name=MASTER_SEED)
-    if row is None:
-        row = await SecretRow.create(
-            name=MASTER_SEED, ciphertext=box.seal(MASTER_SEED, secrets.token_bytes(32))
-        )
-    return box.open(MASTER_SEED, bytes(row.ciphertext))
-
-
 @asynccontextmanager
-async def running_core(settings: Settings) -> AsyncIterator[RunningCore]:
-    """Opens the database, connects every port, serves the API and drives competitions until left."""
-    async with AsyncExitStack() as stack:
-        await open_database(settings.database_url)
-        stack.push_async_callback(close_database)
-        box = SecretBox(settings.secret_key)
-        master = await load_master_seed(box)
-        nostr_key = NostrKey(derive_key(master, "nostr"))
-        clock = SystemClock()
-        chain = EsploraChain(settings.esplora_url)
-        stack.push_async_callback(chain.aclose)
-        lightning = LndLightning(
-            settings.lnd_address,
-            tls_certificate=settings.lnd_tls_certificate_file.read_bytes(),
-            macaroon_hex=settings.lnd_macaroon_file.read_bytes().hex(),
-        )
-        stack.push_async_callback(lightning.aclose)
-        limits = KeymeldLimits(settings.keymeld_max_subsets, settings.keymeld_max_batch_items)
-        keymeld = KeymeldAdapter(settings.keymeld_url, limits=limits)
-        stack.push_async_callback(keymeld.close)
-        oracle = WeatherOracle(settings.oracle_url, nostr_key)
-        stack.push_async_callback(oracle.aclose)
-        event_signal = EventSignal()
-        runner: Runner | None = None
-
-        def wake(competition_id: str) -> None:
-            if runner is not None:
-                runner.wake(competition_id)
-
-        core = Core(
-            settings=settings,
-            clock=clock,
-            chain=chain,
-            lightning=lightning,
-            keymeld=keymeld,
-            oracle=oracle,
-            wallet=Wallet(
-                chain,
-                WalletKeys.from_seed(derive_key(master, "wallet"), settings.network),
-                settings.network,
-                clock,
-            ),
-            competitions=Competitions(event_signal),
-            signal=event_signal,
-            box=box,
-            master=master,
-            nostr_key=nostr_key,
-            wake=wake,
-        )
-        contracts = ContractCache()
-        runner = Runner(core, contracts)
-        server, port = build_server(core, contracts)
+async def running_core(settings: Settings) -> AsyncIterator[tuple[Wired, int]]:
+    """Serves the API and drives competitions until left. Gives the parts and the port."""
+    async with wired_core(settings) as wired:
+        server, port = build_server(wired.core, wired.contracts)
         await server.start()
-        driving = asyncio.create_task(runner.run())
-        log.info("serving gRPC on %s:%d, Nostr key %s", settings.grpc_host, port, nostr_key.npub)
+        driving = asyncio.create_task(wired.runner.run())
+        log.info("serving gRPC on %s:%d as %s", settings.grpc_host, port, wired.core.nostr_key.npub)
         try:
-            yield RunningCore(core, runner, server, port)
+            yield wired, port
         finally:
             await server.stop(SHUTDOWN_GRACE_SECONDS)
-            await runner.stop()
-            driving.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await driving
+            await wired.runner.stop()
+            await driving
 
 
 async def serve(settings: Settings) -> None:

@@ -16,9 +16,11 @@ from coordinator.config import Settings
 from coordinator.contract.escrow import sign_release
 from coordinator.contract.network import Network
 from coordinator.contract.secp import public_key
+from coordinator.contracts import ContractCache
 from coordinator.core import Core
 from coordinator.domain.contracts import rebuild_funding
 from coordinator.domain.escrow import escrow_coin, release_of
+from coordinator.domain.payouts import PAYABLE
 from coordinator.domain.states import AwaitingEscrow, FundingReady
 from coordinator.domain.terms import Terms
 from coordinator.operations import competitions, entries, payouts, tickets
@@ -66,11 +68,22 @@ class World:
     keymeld_url: str
     settings: Settings
     wired: Wired | None = None
+    running: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     @property
     def core(self) -> Core:
         assert self.wired is not None
         return self.wired.core
+
+    @property
+    def contracts(self) -> ContractCache:
+        assert self.wired is not None
+        return self.wired.contracts
+
+    async def restart(self) -> None:
+        """Stops the core and starts it again on the same database."""
+        await self.running.aclose()
+        self.wired = await self.running.enter_async_context(world_core(self))
 
     def terms(self, **changes: object) -> Terms:
         """Terms of a small competition that starts in a minute."""
@@ -187,10 +200,9 @@ class World:
         signature = funding.sign(index, player.ephemeral_secret)
         await entries.submit_signatures(self.core, player.entry_id, "", signature.hex(), player.pubkey)
 
-    async def take_payout(self, competition_id: str, player: WorldPlayer) -> int:
+    async def take_payout(self, competition_id: str, player: WorldPlayer, *, hand_over: bool = True) -> int:
         """Asks for the prize, waits for it, hands the key over. Returns the sats."""
-        assert self.wired is not None
-        contracts = self.wired.contracts
+        contracts = self.contracts
         payout = await payouts.get_payout(
             self.core, contracts, competition_id, player.entry_id, player.pubkey
         )
@@ -216,9 +228,10 @@ class World:
             return row.state == "paid"
 
         await until(paid)
-        await payouts.hand_over_key(
-            self.core, competition_id, player.entry_id, player.ephemeral_secret.hex(), player.pubkey
-        )
+        if hand_over:
+            await payouts.hand_over_key(
+                self.core, competition_id, player.entry_id, player.ephemeral_secret.hex(), player.pubkey
+            )
         return int(payout.amount_sats)
 
     async def wait_for(self, competition_id: str, *names: str, mining: bool = False) -> CompetitionRecord:
@@ -236,15 +249,37 @@ class World:
                     await self.chain.mine()
                 await asyncio.sleep(0.05)
 
-    async def funded(self, competition_id: str, players: list[WorldPlayer]) -> None:
-        """From a full field to awaiting_attestation."""
+    async def escrow_planned(self, competition_id: str) -> None:
+        """Until players can sign their release."""
+
         async def planned() -> bool:
             status = (await self.core.competitions.load(competition_id)).status
             return isinstance(status, AwaitingEscrow) and status.escrow is not None
 
         await until(planned)
+
+    async def releases_signed(self, competition_id: str, players: list[WorldPlayer]) -> None:
+        await self.escrow_planned(competition_id)
         for player in players:
             await self.sign_release(competition_id, player)
+
+    async def outcome_confirmed(self, competition_id: str) -> None:
+        """Until the outcome (or expiry) transaction is in a block and the core knows it."""
+
+        async def confirmed() -> bool:
+            status = (await self.core.competitions.load(competition_id)).status
+            if not isinstance(status, PAYABLE):
+                return False
+            if status.outcome_broadcast.block_height is None:
+                await self.chain.mine()
+                return False
+            return True
+
+        await until(confirmed)
+
+    async def funded(self, competition_id: str, players: list[WorldPlayer]) -> None:
+        """From a full field to awaiting_attestation."""
+        await self.releases_signed(competition_id, players)
         await self.wait_for(competition_id, "funding_ready", mining=True)
         for player in players:
             await self.sign_funding(competition_id, player)
@@ -257,6 +292,26 @@ class World:
             async with lnd(node) as client:
                 balances[f"lightning:{name}"] = await client.balance_msats() // 1000
         return balances
+
+    async def fees_sats(self, competition_id: str) -> int:
+        """What the competition's transactions paid to miners."""
+        rows = await EventRow.filter(competition_id=competition_id, kind="transaction.broadcast")
+        total = 0
+        for txid in {str(row.data["txid"]) for row in rows}:
+            transaction = await self.chain.json(f"/tx/{txid}")
+            total += transaction["fee"]  # type: ignore[index]
+        return total
+
+    async def at_rest(self, competition_id: str, *, mining: bool = True) -> CompetitionRecord:
+        """Until nothing is left to do for a competition."""
+
+        async def resting() -> bool:
+            if mining:
+                await self.chain.mine()
+            return (await self.core.competitions.load(competition_id)).at_rest
+
+        await until(resting)
+        return await self.core.competitions.load(competition_id)
 
     async def event_kinds(self, competition_id: str) -> list[str]:
         rows = await EventRow.filter(competition_id=competition_id).order_by("sequence")
@@ -304,17 +359,17 @@ async def running_world(folder: Path, **settings: object) -> AsyncIterator[World
         )
         assert configured.network is Network.REGTEST
         world = World(chain, network, oracle, keymeld.url, configured)
-        async with world_core(world) as wired:
-            await chain.faucet(await wired.core.wallet.receive_address(), FAUCET_SATS)
-            await chain.mine()
-            yield world
+        world.wired = await world.running.enter_async_context(world_core(world))
+        stack.push_async_callback(world.running.aclose)
+        await chain.faucet(await world.core.wallet.receive_address(), FAUCET_SATS)
+        await chain.mine()
+        yield world
 
 
 @asynccontextmanager
 async def world_core(world: World) -> AsyncIterator[Wired]:
     """A core of the world; leave it and enter again to restart."""
     async with wired_core(world.settings) as wired:
-        world.wired = wired
         driving = asyncio.create_task(wired.runner.run())
         try:
             yield wired

@@ -239,10 +239,17 @@ async def test_signatures_of_others_are_refused(tmp_path: Path) -> None:
         forger = WorldPlayer(
             "forger", key=players[0].key, entry_id=players[0].entry_id, ticket_id=players[0].ticket_id
         )
-        with pytest.raises(ValueError, match="key is not"):
+        with pytest.raises(SigningError):
             await world.sign_release(competition_id, forger)
-        with pytest.raises(Exception, match="valid signature"):
-            await entries.submit_signatures(world.core, players[0].entry_id, "30" * 71, "", players[0].pubkey)
+        submit, entry_id = entries.submit_signatures, players[0].entry_id
+        owner = players[0].pubkey
+        for wrong in ("30" * 71, "", "zz"):
+            with pytest.raises(InvalidInput, match="escrow_release_signature"):
+                await submit(world.core, entry_id, wrong, "", owner)
+        with pytest.raises(PreconditionFailed, match="not asked for"):
+            await submit(world.core, entry_id, "", "30" * 71, owner)
+        with pytest.raises(PermissionDenied):
+            await submit(world.core, entry_id, "30" * 71, "", players[1].pubkey)
 
 
 @pytest.mark.parametrize(

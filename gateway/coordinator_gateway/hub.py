@@ -28,6 +28,10 @@ _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 _FIRST_BACKOFF_SECONDS = 0.1
 _LONGEST_BACKOFF_SECONDS = 5.0
 _READY_SECONDS = 5.0
+# A write to a client takes some 40 microseconds: how many to make before others have their turn.
+_ROUSE_SLICE = 128
+_GATHER_SECONDS_PER_CLIENT = 2e-6
+_LONGEST_GATHER_SECONDS = 0.02
 
 
 class Hub:
@@ -45,6 +49,10 @@ class Hub:
         self.cut_count = 0
         self.subscribers: set[Subscriber] = set()
         self._waiting: set[Subscriber] = set()
+        # Those of the waiting who are about to be woken, and where the ring ended when they were chosen.
+        self._rousing: set[Subscriber] = set()
+        self._roused_to = 0
+        self._rouse_handle: asyncio.Handle | None = None
         self._blocked: set[Subscriber] = set()
         self._core = core
         self._snapshots: dict[str, tuple[float, asyncio.Task[tuple[int, bytes]]]] = {}
@@ -143,7 +151,8 @@ class Hub:
                 async for item in self._items():
                     backoff = _FIRST_BACKOFF_SECONDS
                     if item.WhichOneof("item") == "event" and self.ring.append(record_of(item.event)):
-                        self._wake_waiting()
+                        self._cut_laggards()
+                        self._rouse_soon()
                 logger.info("the core closed the event stream")
             except grpc.aio.AioRpcError as error:
                 logger.warning("event stream of the core failed: %s", error.code().name)
@@ -189,14 +198,14 @@ class Hub:
     def remove(self, subscriber: Subscriber) -> None:
         """Counts a stream as ended."""
         self.subscribers.discard(subscriber)
-        self._waiting.discard(subscriber)
+        self._forget_waiting(subscriber)
         self._blocked.discard(subscriber)
 
     async def wait(self, subscriber: Subscriber) -> None:
         """Waits until the ring may have more, a heartbeat is due or the stream is to end."""
         self._waiting.add(subscriber)
         await subscriber.wait()
-        self._waiting.discard(subscriber)
+        self._forget_waiting(subscriber)
 
     def sending(self, subscriber: Subscriber) -> None:
         """The stream's connection is being written to."""
@@ -209,10 +218,28 @@ class Hub:
         self._blocked.discard(subscriber)
         subscriber.sent()
 
-    def _wake_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, set()
-        for subscriber in waiting:
-            subscriber.wake()
+    def _forget_waiting(self, subscriber: Subscriber) -> None:
+        self._waiting.discard(subscriber)
+        self._rousing.discard(subscriber)
+
+    def _rouse_soon(self) -> None:
+        """Wakes those who wait; if they are many a little later, so that a burst goes out together."""
+        if self._rouse_handle is None:
+            loop = asyncio.get_running_loop()
+            delay = min(_LONGEST_GATHER_SECONDS, len(self._waiting) * _GATHER_SECONDS_PER_CLIENT)
+            self._rouse_handle = loop.call_later(delay, self._rouse)
+
+    def _rouse(self) -> None:
+        """Wakes a slice of them; between slices the loop serves other requests and reads further events."""
+        if not self._rousing and self._roused_to != self.ring.end:
+            self._rousing, self._waiting = self._waiting, set()
+            self._roused_to = self.ring.end
+        for _ in range(min(_ROUSE_SLICE, len(self._rousing))):
+            self._rousing.pop().wake()
+        more = bool(self._rousing) or self._roused_to != self.ring.end
+        self._rouse_handle = asyncio.get_running_loop().call_soon(self._rouse) if more else None
+
+    def _cut_laggards(self) -> None:
         # Whoever is in `_blocked` now is stuck: a write that goes through never yields.
         limit = self.ring.end - self.config.client_queue
         for subscriber in tuple(self._blocked):

@@ -203,9 +203,9 @@ def _float_json(value: float) -> float | int | str:
 
 
 def _timestamp_json(timestamp: Any) -> str:
-    text = datetime.fromtimestamp(timestamp.seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    # strftime does not pad years below 1000.
-    return f"{text:0>19}{_fraction(timestamp.nanos)}Z"
+    # Without the zone's "+00:00".
+    text = datetime.fromtimestamp(timestamp.seconds, UTC).isoformat()[:19]
+    return f"{text}{_fraction(timestamp.nanos)}Z"
 
 
 def _duration_json(duration: Any) -> str:

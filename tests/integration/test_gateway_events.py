@@ -6,13 +6,10 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-import grpc
 import pytest
 
 from coordinator.v1 import competition_pb2
-from support.gateway import EventStreamClient, Fault, MemoryCore, World, running
-
-WATCH = "/coordinator.v1.EventService/Watch"
+from support.gateway import EventStreamClient, MemoryCore, World, running
 
 
 @pytest.fixture
@@ -201,16 +198,20 @@ class TestResume:
             await stream.frame()
             assert (await stream.frame()).json["sequence"] == 100
 
-    async def test_an_id_ahead_of_this_gateway_but_not_of_the_core(self, world: World) -> None:
+    @pytest.mark.parametrize("query", ["", "?kinds=ticket.*"])
+    async def test_an_id_ahead_of_this_gateway_but_not_of_the_core(self, world: World, query: str) -> None:
+        hub = world.gateway.hub
         await publish(world.core, 5)
-        await world.until(lambda: world.gateway.hub.ring.head == 5)
-        world.core.faults[WATCH] = Fault(grpc.StatusCode.UNAVAILABLE)
-        # The core goes on; this gateway does not hear of it for the moment.
-        for task in world.gateway.hub._tasks[:1]:
-            task.cancel()
-        await publish(world.core, 2)
-        stream = await open_resumed(world, 7)
+        await world.until(lambda: hub.ring.head == 5)
+        # The core goes on; this gateway does not hear of it for a while.
+        hub._tasks[0].cancel()
+        await publish(world.core, 3)
+        stream = await open_resumed(world, 7, f"/api/v1/events{query}")
         assert (await stream.frame()).retry
+        assert await silence(stream)
+        hub._tasks[0] = asyncio.create_task(hub._follow())
+        await world.until(lambda: hub.ring.head == 8)
+        assert await ids(stream, 1) == [8]
         assert await silence(stream)
 
     async def test_while_the_core_is_gone(self, world: World) -> None:

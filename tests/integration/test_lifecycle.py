@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.contract.errors import SigningError
 from coordinator.contract.spends import spend, win_input
-from coordinator.domain.errors import Exhausted, PreconditionFailed
+from coordinator.domain.errors import Exhausted, InvalidInput, PermissionDenied, PreconditionFailed
 from coordinator.domain.states import Cancelled, Completed, DeltaBroadcasted, Failed
 from coordinator.operations import entries, payouts, tickets
 from coordinator.operations.competitions import cancel_competition

@@ -69,6 +69,14 @@ class World:
     settings: Settings
     wired: Wired | None = None
     running: AsyncExitStack = field(default_factory=AsyncExitStack)
+    payments: list[asyncio.Task[object]] = field(default_factory=list)
+
+    async def stop(self) -> None:
+        """Ends the players' payments and the core."""
+        for payment in self.payments:
+            payment.cancel()
+        await asyncio.gather(*self.payments, return_exceptions=True)
+        await self.running.aclose()
 
     @property
     def core(self) -> Core:
@@ -137,6 +145,7 @@ class World:
                 return last
 
         player.payment = asyncio.create_task(run())
+        self.payments.append(player.payment)
 
     async def enter(self, competition_id: str, player: WorldPlayer) -> None:
         async with KeymeldClient(self.keymeld_url) as client:
@@ -360,7 +369,7 @@ async def running_world(folder: Path, **settings: object) -> AsyncIterator[World
         assert configured.network is Network.REGTEST
         world = World(chain, network, oracle, keymeld.url, configured)
         world.wired = await world.running.enter_async_context(world_core(world))
-        stack.push_async_callback(world.running.aclose)
+        stack.push_async_callback(world.stop)
         await chain.faucet(await world.core.wallet.receive_address(), FAUCET_SATS)
         await chain.mine()
         yield world

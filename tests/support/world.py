@@ -157,7 +157,7 @@ class World:
             keygen_session_ids=facts.keygen_session_ids,
             enclaves=enclaves,
         )
-        options = entries.PREDICTIONS
+        options = tuple(entries.PREDICTIONS)
         offset = int(player.name[-1]) if player.name[-1].isdigit() else 0
         observations = tuple(
             entries.ExpectedObservation(station, metric, options[(offset + i) % 3])

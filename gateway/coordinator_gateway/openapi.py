@@ -101,9 +101,9 @@ def document(bindings: Iterable[Binding], *, server: str = "/") -> dict[str, Any
                 "Problem": {
                     "description": (
                         "The request failed. 400: it is wrong, errors says where. 401: it needs "
-                        "authorization. 403: not for this caller. 404: there is no such thing. 409: not possible in the "
-                        "present state (FAILED_PRECONDITION), or in conflict with another request. 413: too "
-                        "large. 429: too many or full. 503, 504: try again later."
+                        "authorization. 403: not for this caller. 404: there is no such thing. 409: not "
+                        "possible in the present state (FAILED_PRECONDITION), or in conflict with another "
+                        "request. 413: too large. 429: too many or full. 503, 504: try again later."
                     ),
                     "content": {"application/problem+json": {"schema": _ref("Problem")}},
                 }

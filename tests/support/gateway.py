@@ -204,8 +204,11 @@ def _wanted(stored: StoredEvent, request: event_pb2.WatchRequest, token: str) ->
 class CoreServer:
     """A MemoryCore behind a gRPC server that can be stopped and started at the same address."""
 
-    def __init__(self, core: MemoryCore | None = None) -> None:
+    def __init__(
+        self, core: MemoryCore | None = None, credentials: grpc.ServerCredentials | None = None
+    ) -> None:
         self.core = core or MemoryCore()
+        self._credentials = credentials
         self.health = health.aio.HealthServicer()
         self.port = free_port()
         self._server: grpc.aio.Server | None = None
@@ -229,7 +232,11 @@ class CoreServer:
                 )
         health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
         await self.health.set("", health_pb2.HealthCheckResponse.SERVING)
-        assert server.add_insecure_port(self.address) == self.port
+        if self._credentials is None:
+            bound = server.add_insecure_port(self.address)
+        else:
+            bound = server.add_secure_port(self.address, self._credentials)
+        assert bound == self.port
         await server.start()
 
     async def stop(self) -> None:

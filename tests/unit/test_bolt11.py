@@ -7,7 +7,7 @@ import pytest
 from coincurve import PrivateKey
 from embit import bech32
 
-from coordinator_devnet.lightning.bolt11 import Bolt11Error, RouteHop, decode, encode
+from coordinator_client.bolt11 import Bolt11Error, RouteHop, decode, encode
 
 # https://github.com/lightning/bolts/blob/master/11-payment-encoding.md, "Examples" (CC BY 4.0)
 KEY = PrivateKey(bytes.fromhex("e126f68f7eafcc8b74f54d269fe206be715000f94dac067d1c04a8ca3b2db734"))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from . import bolt11
+from coordinator_client import bolt11
+
 from .credentials import Credentials
 from .ledger import Ledger, LedgerError
 from .records import Invoice, Payment

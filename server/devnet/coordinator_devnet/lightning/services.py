@@ -19,8 +19,8 @@ from coordinator.lnd import (
     router_pb2,
     router_pb2_grpc,
 )
+from coordinator_client import bolt11
 
-from . import bolt11
 from .ledger import InvoiceNotFound, LedgerError, PaymentExists, PaymentNotFound
 from .node import Node, PaymentIntent
 from .records import Htlc, HtlcState, Invoice, InvoiceState, Payment, PaymentState

@@ -24,6 +24,7 @@ MAX_FEE_RATE_SATS_PER_VB = 1_000
 MAX_POOL_SATS = 21_000_000 * 100_000_000
 # 2 * delta must fit the 16 bits of a BIP68 block count.
 MAX_RELATIVE_LOCKTIME_BLOCKS = 32_767
+MAX_LOCK_TIME = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +92,9 @@ class Terms:
         check(bool(self.locations), "locations", "needs at least one station")
         check(len(set(self.locations)) == len(self.locations), "locations", "names a station twice")
         check(
-            all(s and len(s) <= 64 for s in self.locations),
+            all(s and len(s) <= 64 and s.isprintable() for s in self.locations),
             "locations",
-            "station ids have 1 to 64 characters",
+            "station ids have 1 to 64 printable characters",
         )
         check(len(self.locations) <= 50, "locations", "takes at most 50 stations")
         check(bool(self.scoring_fields), "scoring_fields", "needs at least one field")
@@ -118,6 +119,11 @@ class Terms:
             self.signing_at >= self.end_observation_at,
             "signing_at",
             "must not come before end_observation_at",
+        )
+        check(
+            self.signing_at <= MAX_LOCK_TIME,
+            "signing_at",
+            "must lie before 2106, where lock times end (BIP65)",
         )
         within("relative_locktime_blocks", self.relative_locktime_blocks, 1, MAX_RELATIVE_LOCKTIME_BLOCKS)
         within("fee_rate_sats_per_vb", self.fee_rate_sats_per_vb, 1, MAX_FEE_RATE_SATS_PER_VB)

@@ -35,7 +35,7 @@ class Call:
     method: str
     request_id: str
     caller: Caller
-    idempotency_key: str = ""
+    idempotency_key: str | None = None
     server_chosen_id: str = ""
     """The id of this request's new object unless the client chose one: the same at every repetition."""
 

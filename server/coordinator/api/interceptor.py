@@ -82,7 +82,7 @@ class ApiInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                     response = await handler.unary_unary(request, context)
                     return bytes(handler.response_serializer(response))
 
-                if method in IDEMPOTENT and call.idempotency_key:
+                if method in IDEMPOTENT and call.idempotency_key is not None:
                     return await self._idempotent.answer(
                         call.caller.pubkey, method, call.idempotency_key, request, carry_out
                     )
@@ -123,7 +123,12 @@ class ApiInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             raise InvalidInput.of("", "the request is no message of this method") from None
         caller = await self._authenticator.caller(method, access, metadata, request_bytes)
         check_text(request)
-        call = Call(method, calls.request_id.get(), caller, metadata.get("idempotency-key"))
+        call = Call(
+            method,
+            calls.request_id.get(),
+            caller,
+            metadata.get("idempotency-key") if metadata.has("idempotency-key") else None,
+        )
         return request, call
 
     async def _to_the_end(self, work: Coroutine[Any, Any, bytes]) -> bytes:

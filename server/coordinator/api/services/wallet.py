@@ -65,7 +65,7 @@ class WalletService(WalletServiceServicer):
             request.address,
             request.amount_sats,
             request.fee_rate_sats_per_vb,
-            request.idempotency_key or current_call().idempotency_key,
+            request.idempotency_key or current_call().idempotency_key or "",
         )
         return pb.SendResponse(txid=txid, fee_sats=fee_sats)
 

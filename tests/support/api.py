@@ -150,10 +150,12 @@ class Api:
 
 
 @asynccontextmanager
-async def running_api(folder: Path, **settings: object) -> AsyncIterator[Api]:
+async def running_api(
+    folder: Path, *, heartbeat_seconds: float = 10, **settings: object
+) -> AsyncIterator[Api]:
     """A world that serves the API."""
     async with running_world(folder, grpc_authorities=AUTHORITY, **settings) as world:
-        server, port = build_server(world.core, world.contracts)
+        server, port = build_server(world.core, world.contracts, heartbeat_seconds=heartbeat_seconds)
         await server.start()
         client = ApiClient(port)
         try:

@@ -12,7 +12,7 @@ from coordinator.api.access import ACCESS
 from coordinator.api.interceptor import ApiInterceptor
 from coordinator.api.services.competition import CompetitionService
 from coordinator.api.services.entry import EntryService
-from coordinator.api.services.event import EventService
+from coordinator.api.services.event import HEARTBEAT_SECONDS, EventService
 from coordinator.api.services.keymeld import KeymeldService
 from coordinator.api.services.payout import PayoutService
 from coordinator.api.services.ticket import TicketService
@@ -105,8 +105,15 @@ class ApiServer:
         await self._server.wait_for_termination()
 
 
-def build_server(core: Core, contracts: ContractCache) -> tuple[ApiServer, int]:
+def build_server(
+    core: Core, contracts: ContractCache, *, heartbeat_seconds: float = HEARTBEAT_SECONDS
+) -> tuple[ApiServer, int]:
     """A server bound to the address of the settings, and its port.
+
+    Args:
+        core: what operations work with.
+        contracts: shared with the runner.
+        heartbeat_seconds: after how long a silent stream shows that it is alive.
 
     Raises:
         ConfigError: the address is not free, or TLS is half configured.
@@ -114,7 +121,7 @@ def build_server(core: Core, contracts: ContractCache) -> tuple[ApiServer, int]:
     _check_access_table()
     interceptor = ApiInterceptor(core)
     server = grpc.aio.server(interceptors=(interceptor,), options=_OPTIONS)
-    events = EventService(core)
+    events = EventService(core, heartbeat_seconds)
     competition_pb2_grpc.add_CompetitionServiceServicer_to_server(CompetitionService(core, contracts), server)
     ticket_pb2_grpc.add_TicketServiceServicer_to_server(TicketService(core), server)
     entry_pb2_grpc.add_EntryServiceServicer_to_server(EntryService(core), server)

@@ -26,7 +26,7 @@ _KIND: Final = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*(\.\*)?", re.ASCII)
 class EventService(EventServiceServicer):
     """Streams of events. `close` ends them all, for clients to come back after a restart."""
 
-    def __init__(self, core: Core, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
+    def __init__(self, core: Core, heartbeat_seconds: float) -> None:
         self._core = core
         self._heartbeat_seconds = heartbeat_seconds
         self._closing = False

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from coordinator.contract.sizes import MAX_MONEY_SATS
 from coordinator.core import Core
 from coordinator.domain.errors import FieldViolation, InvalidInput
 from coordinator.domain.wallet.errors import WalletError
@@ -84,6 +85,8 @@ async def send(
     """
     if len(idempotency_key) > MAX_KEY_CHARACTERS:
         raise InvalidInput.of("idempotency_key", f"has more than {MAX_KEY_CHARACTERS} characters")
+    if not 0 < amount_sats <= MAX_MONEY_SATS:
+        raise InvalidInput.of("amount_sats", "is no amount of bitcoin")
     if fee_rate_sats_per_vb < 0:
         raise InvalidInput.of("fee_rate_sats_per_vb", "must not be negative")
     rate: float = fee_rate_sats_per_vb or await _estimate(core)

@@ -64,6 +64,7 @@ ANNOUNCED: Final = (
     *FUNDED,
 )
 ESCROWED: Final = (EscrowConfirmed, *ANNOUNCED)
+SIGNED: Final = (FundingReady, *FUNDED)
 OPEN: Final = (Created, CollectingEntries)
 
 

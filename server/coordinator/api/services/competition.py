@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.metadata
 import json
 from typing import Any
@@ -10,23 +9,18 @@ from typing import Any
 from coordinator.api import convert
 from coordinator.api.call import current_call
 from coordinator.api.paging import page_size, page_token, position_of
-from coordinator.contract.dlc import ContractSignatures
+from coordinator.api.services.contract_view import ContractView
 from coordinator.contracts import ContractCache
 from coordinator.core import Core
-from coordinator.domain.competition import EscrowPlan
-from coordinator.domain.contracts import rebuild_funding
-from coordinator.domain.errors import FieldViolation, InvalidInput, PreconditionFailed
+from coordinator.domain.errors import FieldViolation, InvalidInput
 from coordinator.domain.ids import check_uuid7
-from coordinator.domain.states import CONTRACTED, CompetitionStatus, Contracted
 from coordinator.operations import competitions, listing
 from coordinator.operations.leaderboard import Leaderboards
 from coordinator.ports.lightning import LightningError
 from coordinator.store.competitions import CompetitionRecord
-from coordinator.store.contract_store import load_signatures
 from coordinator.store.events import last_sequence
 from coordinator.v1 import competition_pb2 as pb
 from coordinator.v1.competition_pb2_grpc import CompetitionServiceServicer
-from coordinator.wallet import to_wallet_coin
 
 # The protobuf Timestamp's own range: years 1 to 9999.
 _MAX_TIMESTAMP_SECONDS = 253_402_300_799
@@ -37,7 +31,7 @@ class CompetitionService(CompetitionServiceServicer):
 
     def __init__(self, core: Core, contracts: ContractCache) -> None:
         self._core = core
-        self._contracts = contracts
+        self._contract_view = ContractView(core, contracts)
         self._leaderboards = Leaderboards(core)
         self._lightning_pubkey = ""
 
@@ -105,42 +99,7 @@ class CompetitionService(CompetitionServiceServicer):
     async def GetContract(self, request: pb.GetContractRequest, context: Any) -> pb.GetContractResponse:
         """See proto."""
         record = await self._load(request.competition_id)
-        status = record.status
-        escrow = _escrow_of(status)
-        if escrow is None:
-            raise PreconditionFailed(
-                f"there is no contract yet: the competition is {status.name}", reason="NO_CONTRACT"
-            )
-        response = pb.GetContractResponse(
-            players=[
-                pb.ContractPlayer(
-                    player_index=index,
-                    ticket_id=player.ticket_id,
-                    entry_id=player.entry_id,
-                    ephemeral_pubkey=player.ephemeral_pubkey.hex(),
-                    ticket_hash=player.ticket_hash.hex(),
-                    payout_hash=player.payout_hash.hex(),
-                    escrow_coordinator_pubkey=player.escrow_coordinator_pubkey.hex(),
-                    escrow_vout=index,
-                    escrow_value_sats=escrow.escrow_value_sats,
-                )
-                for index, player in enumerate(convert.roster_of(status))
-            ],
-            escrow_transaction_hex=escrow.transaction.hex(),
-            release_script_pubkey_hex=escrow.release_script_pubkey.hex(),
-            release_fee_rate_sats_per_vb=escrow.release_fee_rate_sats_per_vb,
-            attestation=convert.attestation_of(status).hex(),
-        )
-        if isinstance(status, CONTRACTED):
-            dlc = await self._contracts.of(status)
-            response.parameters_json = await asyncio.to_thread(dlc.parameters.to_json)
-            response.funding_psbt = await asyncio.to_thread(self._funding_psbt, status)
-            response.funding_outpoint = f"{status.funding.txid}:0"
-            if request.include_signatures:
-                signatures = await load_signatures(record.id)
-                if signatures is not None:
-                    response.signatures.extend(_signatures(signatures))
-        return response
+        return await self._contract_view.of(record, include_signatures=request.include_signatures)
 
     async def GetLeaderboard(
         self, request: pb.GetLeaderboardRequest, context: Any
@@ -222,23 +181,6 @@ class CompetitionService(CompetitionServiceServicer):
     async def _message(self, record: CompetitionRecord) -> pb.Competition:
         counts = await listing.counts_of([record.id])
         return convert.competition_message(record, counts[record.id])
-
-    def _funding_psbt(self, status: Contracted) -> str:
-        keys = self._core.wallet.keys
-        funding = rebuild_funding(status, [to_wallet_coin(coin, keys) for coin in status.funding.coins])
-        return str(funding.psbt().to_string())  # type: ignore[no-untyped-call]
-
-
-def _escrow_of(status: CompetitionStatus) -> EscrowPlan | None:
-    return None if isinstance(status, convert.OPEN) else status.escrow
-
-
-def _signatures(signatures: ContractSignatures) -> list[pb.ContractSignature]:
-    return [
-        pb.ContractSignature(key=key, signature=signature)
-        for part in (signatures.outcome, signatures.split)
-        for key, signature in part.items()
-    ]
 
 
 def _state_names(request: pb.ListCompetitionsRequest) -> list[str]:

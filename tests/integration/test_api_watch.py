@@ -10,13 +10,15 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from coordinator.api.server import build_server
+from coordinator.api.services import event as event_service
 from coordinator.domain.ids import new_uuid7
 from coordinator.operations import competitions
-from coordinator.store.events import NewEvent, last_sequence
+from coordinator.store.events import NewEvent, last_sequence, read_events
 from coordinator.store.models import EventRow
 from coordinator.v1 import competition_pb2, event_pb2
 from coordinator_client.nostr import NostrKey
-from support.api import ADMIN, Api, ApiError, running_api
+from support.api import ADMIN, Api, ApiClient, ApiError, running_api
 
 WATCH = "EventService/Watch"
 
@@ -273,6 +275,32 @@ async def test_who_comes_and_goes_sees_everything_once_and_in_order(api: Api, se
     assert seen == [
         expected(key, competition_id) for key in (None, alice, ADMIN) for competition_id in ("", ids[0])
     ]
+
+
+async def test_what_is_committed_while_the_log_is_read_is_not_left_until_the_next_heartbeat(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await competition(api)
+    server, port = build_server(api.core, api.world.contracts, heartbeat_seconds=60)
+    await server.start()
+    client = ApiClient(port)
+    raced = False
+
+    async def read_then_commit(*args: Any, **options: Any) -> Any:
+        nonlocal raced
+        found = await read_events(*args, **options)
+        if not raced:
+            raced = True
+            await tell(api, made, "ticket.paid")
+        return found
+
+    monkeypatch.setattr(event_service, "read_events", read_then_commit)
+    call = client.watch(event_pb2.WatchRequest(kinds=["ticket.*"]))
+    async with asyncio.timeout(3):
+        assert (await call.read()).event.kind == "ticket.paid"
+    call.cancel()
+    await client.close()
+    await server.stop(None)
 
 
 async def test_a_stream_ends_with_its_session(api: Api) -> None:

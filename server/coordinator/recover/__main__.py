@@ -1,0 +1,7 @@
+"""`python -m coordinator.recover`."""
+
+import sys
+
+from coordinator.recover.cli import main
+
+sys.exit(main())

@@ -1,0 +1,103 @@
+"""Contracts that are funded on devnet's chain, and blocks that hold what no mempool would take."""
+
+from dataclasses import dataclass, replace
+
+from coordinator.contract.dlc import ContractSignatures, TicketedDLC
+from coordinator.contract.network import Network
+from coordinator.contract.tx import Transaction
+from coordinator.domain.wallet.address import address_from_script
+from coordinator_devnet.chain.blocks import build_block, median_time
+from coordinator_devnet.chain.engine import BlockRejected
+from coordinator_devnet.chain.transactions import Transaction as ChainTransaction
+from support.chain import RunningChain
+from support.contract import Competition, competition, sign
+
+
+@dataclass(frozen=True)
+class Funded:
+    """A contract whose money is in the chain, with everybody's secrets and all signatures."""
+
+    chain: RunningChain
+    contract: Competition
+    signatures: ContractSignatures
+
+    @property
+    def dlc(self) -> TicketedDLC:
+        return self.contract.dlc
+
+    @property
+    def height(self) -> int:
+        return self.chain.node.height()
+
+    async def mine_to(self, height: int) -> None:
+        """Empty blocks, until the tip has this height."""
+        assert height >= self.height
+        await self.chain.mine(height - self.height)
+
+    async def mine_with(self, raw: bytes) -> int:
+        """A block with this transaction; returns its height. The mempool has to take it before."""
+        response = await self.chain.http.post("/tx", content=raw.hex())
+        assert response.status_code == 200, response.text
+        await self.chain.mine()
+        txid = Transaction.parse(raw).txid
+        status = await self.chain.json(f"/tx/{txid}/status")
+        assert status["confirmed"], status  # type: ignore[index]
+        return self.height
+
+    async def relay_reason(self, raw: bytes) -> str | None:
+        """Why the mempool refuses a transaction; None if it takes it."""
+        response = await self.chain.http.post("/tx", content=raw.hex())
+        return None if response.status_code == 200 else response.text
+
+    def next_block_is_valid(self, *transactions: bytes, fees_sats: int = 0) -> bool:
+        """Bitcoin Core's verdict on a next block with these transactions, no mempool asked.
+
+        A valid one is part of the chain then, behind devnet's back: ask for an invalid one only, or last.
+        """
+        return self.block_reason(*transactions, fees_sats=fees_sats) is None
+
+    def block_reason(self, *transactions: bytes, fees_sats: int = 0) -> str | None:
+        """Why the next block with these transactions is invalid; None if it is valid (it is mined then)."""
+        node = self.chain.node
+        times = node.index.block_times(node.height())
+        block = build_block(
+            previous_hash=node.tip_hash(),
+            height=node.height() + 1,
+            time_at=max(times[-1], median_time(times)) + 1,
+            transactions=[ChainTransaction.parse(raw) for raw in transactions],
+            fees_sats=fees_sats,
+            coinbase_script=b"\x51",
+        )
+        try:
+            node.engine.submit(block)
+        except BlockRejected as error:
+            return error.reason
+        node._follow_best_chain()
+        return None
+
+
+async def fund(chain: RunningChain, contract: Competition) -> Competition:
+    """Pay for a competition's contract; it is the same on another outpoint then."""
+    parameters = contract.parameters
+    script = contract.dlc.funding_script_pubkey
+    address = address_from_script(script, Network.REGTEST)
+    txid = await chain.faucet(address, parameters.funding_value)
+    await chain.mine()
+    outputs = (await chain.json(f"/tx/{txid}"))["vout"]  # type: ignore[index]
+    vout = next(i for i, output in enumerate(outputs) if output["scriptpubkey"] == script.hex())
+    return replace(contract, dlc=TicketedDLC(parameters, (txid, vout)))
+
+
+async def funded(
+    chain: RunningChain,
+    entries: int = 3,
+    places: int = 2,
+    *,
+    seed: str = "on chain",
+    delta: int = 5,
+    expiry: int | None = None,
+) -> Funded:
+    """A funded competition, everything signed by every member of each group."""
+    contract = competition(entries, places, seed=seed, delta=delta, expiry=expiry)
+    contract = await fund(chain, contract)
+    return Funded(chain, contract, sign(contract))

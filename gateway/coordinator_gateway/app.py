@@ -13,8 +13,9 @@ from starlette.routing import BaseRoute, Mount
 
 from coordinator_gateway import api, docs, httprule
 from coordinator_gateway.config import GatewayConfig
-from coordinator_gateway.core import Core, request_id
+from coordinator_gateway.core import SESSION_COOKIE, Core, request_id
 from coordinator_gateway.health import HealthCheck
+from coordinator_gateway.hooks import drop_session
 from coordinator_gateway.httprule import PathTemplate
 from coordinator_gateway.hub import Hub
 from coordinator_gateway.jsoncodec import InvalidFieldsError, InvalidJsonError
@@ -64,6 +65,7 @@ def create_app(config: GatewayConfig) -> Starlette:
     # Around everything, so that the answer to an error of the gateway itself has the headers too.
     app.middleware_stack = CommonHeaders(app.build_middleware_stack(), config)
     app.state.hub = hub
+    app.state.config = config
     return app
 
 
@@ -94,7 +96,11 @@ def _middleware(config: GatewayConfig) -> list[Middleware]:
 
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    return error.response(request.url.path)
+    response = error.response(request.url.path)
+    if error.status == 401 and SESSION_COOKIE in request.cookies and "authorization" not in request.headers:
+        # Left in the browser, a session that has ended would spoil even what is open to everybody.
+        drop_session(request, response, request.app.state.config.public_url)
+    return response
 
 
 async def _invalid_fields(request: Request, error: Exception) -> Response:

@@ -26,7 +26,12 @@ def _keep_session(request: Request, message: Any, response: Response, public_url
     )
 
 
-def _drop_session(request: Request, message: Any, response: Response, public_url: str) -> None:
+def _end_session(request: Request, message: Any, response: Response, public_url: str) -> None:
+    drop_session(request, response, public_url)
+
+
+def drop_session(request: Request, response: Response, public_url: str) -> None:
+    """Makes the browser forget the session cookie."""
     response.delete_cookie(
         SESSION_COOKIE,
         path="/",
@@ -38,5 +43,5 @@ def _drop_session(request: Request, message: Any, response: Response, public_url
 
 RESPONSE_HOOKS: dict[str, ResponseHook] = {
     "coordinator.v1.UserService.Login": _keep_session,
-    "coordinator.v1.UserService.Logout": _drop_session,
+    "coordinator.v1.UserService.Logout": _end_session,
 }

@@ -177,6 +177,18 @@ class TestForwarding:
         assert world.core.calls[-1].metadata["x-session-token"] == "t0k"
         assert "Max-Age=0" in cookie
 
+    @pytest.mark.parametrize("path", ["/api/v1/competitions/x", "/api/v1/events"])
+    async def test_a_cookie_that_is_no_longer_valid_is_dropped(self, world: World, path: str) -> None:
+        world.core.faults[GET_COMPETITION] = Fault(grpc.StatusCode.UNAUTHENTICATED, "the session has ended")
+        cookie = {"cookie": "coordinator_session=old"}
+        answer = await world.client.get(path, headers=cookie)
+        assert answer.status_code == 401
+        assert "Max-Age=0" in answer.headers["set-cookie"]
+        # Not for a signature or token that is wrong: the cookie may be right.
+        answer = await world.client.get(path, headers={**cookie, "authorization": "Bearer wrong"})
+        assert answer.status_code == 401
+        assert "set-cookie" not in answer.headers
+
     async def test_the_cookie_is_secure_on_https(self) -> None:
         async with running(public_url="https://play.example") as world:
             answer = await world.client.post("/api/v1/users/login")

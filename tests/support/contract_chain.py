@@ -12,6 +12,8 @@ from coordinator_devnet.chain.transactions import Transaction as ChainTransactio
 from support.chain import RunningChain
 from support.contract import Competition, competition, sign
 
+ANYONE_CAN_SPEND = b"\x51"
+
 
 @dataclass(frozen=True)
 class Funded:
@@ -29,18 +31,11 @@ class Funded:
     def height(self) -> int:
         return self.chain.node.height()
 
-    async def mine_to(self, height: int) -> None:
-        """Empty blocks, until the tip has this height."""
-        assert height >= self.height
-        await self.chain.mine(height - self.height)
-
     async def mine_with(self, raw: bytes) -> int:
-        """A block with this transaction; returns its height. The mempool has to take it before."""
-        response = await self.chain.http.post("/tx", content=raw.hex())
-        assert response.status_code == 200, response.text
+        """A block with this transaction, which the mempool has to take first; returns its height."""
+        assert await self.relay_reason(raw) is None
         await self.chain.mine()
-        txid = Transaction.parse(raw).txid
-        status = await self.chain.json(f"/tx/{txid}/status")
+        status = await self.chain.json(f"/tx/{Transaction.parse(raw).txid}/status")
         assert status["confirmed"], status  # type: ignore[index]
         return self.height
 
@@ -49,24 +44,24 @@ class Funded:
         response = await self.chain.http.post("/tx", content=raw.hex())
         return None if response.status_code == 200 else response.text
 
-    def next_block_is_valid(self, *transactions: bytes, fees_sats: int = 0) -> bool:
-        """Bitcoin Core's verdict on a next block with these transactions, no mempool asked.
+    def block_reason(self, *transactions: bytes, time_at: int | None = None) -> str | None:
+        """Why the next block with these transactions is invalid; None if it is valid: it is mined then.
 
-        A valid one is part of the chain then, behind devnet's back: ask for an invalid one only, or last.
+        No mempool is asked, so that consensus alone judges. Fees are burned.
+
+        Args:
+            transactions: Parents before children.
+            time_at: The block's time; by default the earliest after its parent's.
         """
-        return self.block_reason(*transactions, fees_sats=fees_sats) is None
-
-    def block_reason(self, *transactions: bytes, fees_sats: int = 0) -> str | None:
-        """Why the next block with these transactions is invalid; None if it is valid (it is mined then)."""
         node = self.chain.node
         times = node.index.block_times(node.height())
         block = build_block(
             previous_hash=node.tip_hash(),
             height=node.height() + 1,
-            time_at=max(times[-1], median_time(times)) + 1,
+            time_at=max(times[-1], median_time(times)) + 1 if time_at is None else time_at,
             transactions=[ChainTransaction.parse(raw) for raw in transactions],
-            fees_sats=fees_sats,
-            coinbase_script=b"\x51",
+            fees_sats=0,
+            coinbase_script=ANYONE_CAN_SPEND,
         )
         try:
             node.engine.submit(block)

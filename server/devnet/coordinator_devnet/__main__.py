@@ -1,0 +1,7 @@
+"""`python -m coordinator_devnet`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -442,3 +442,53 @@ async def test_no_chain_no_recovery(tmp_path: Path) -> None:
     code, said = await case.recover(0, "--attestation", case.contract.attestation("att0").hex())
     assert code == Exit.UNAVAILABLE
     assert "coordinator-recover:" in said
+
+
+async def test_an_expiry_by_height_is_waited_for(tmp_path: Path) -> None:
+    async with running_chain(tmp_path / "chain") as chain:
+        lock = chain.node.height() + 4
+        case = Case(tmp_path, await funded(chain, expiry=lock))
+        code, said = await case.recover(2, "--expiry", "--broadcast")
+        assert code == Exit.UNFINISHED
+        assert f"possible from block {lock + 1} on, 3 blocks (about 30 minutes) more" in said
+        assert "Sent" not in said
+        await chain.mine(lock - chain.node.height())
+        code, said = await case.recover(2, "--expiry", "--broadcast")
+        assert "Sent the expiry transaction" in said
+
+
+async def test_who_waits_for_the_expiry_follows_an_outcome_that_comes_first(tmp_path: Path) -> None:
+    async with running_chain(tmp_path / "chain") as chain:
+        case = Case(tmp_path, await funded(chain, expiry=2_000_000_000))
+
+        async def somebody_else() -> None:
+            await asyncio.sleep(2)
+            await case.outcome("att2")
+
+        other = asyncio.create_task(somebody_else())
+        code, said = await case.recover(1, "--expiry", "--broadcast", "--wait", mining=True)
+        await other
+        assert code == Exit.OK, said
+        assert "possible at 2033-05-18" in said
+        assert "The chain has the transaction of another outcome: att2. It counts." in said
+        assert "Sent the expiry" not in said
+        assert case.contract.dlc.payouts("att2")[1] - await case.held_sats() < 1000
+
+
+async def test_a_reorganisation_is_repaired(tmp_path: Path) -> None:
+    """What was done and is undone again, the next run does again."""
+    async with running_chain(tmp_path / "chain") as chain:
+        case = Case(tmp_path, await funded(chain))
+        given = ["--attestation", case.contract.attestation("att0").hex(), "--broadcast"]
+        await case.recover(0, *given)
+        await chain.mine(DELTA)
+        code, said = await case.recover(0, *given)
+        assert "Sent the split transaction" in said
+        await chain.mine()
+        dlc = case.contract.dlc
+        lost = [dlc.outcome_outpoint("att0").txid, dlc.split_tx("att0").txid]
+        await chain.post("/devnet/chain/reorg", {"depth": DELTA + 1, "drop_txids": lost})
+        code, said = await case.recover(0, *given, "--wait", mining=True)
+        assert code == Exit.OK, said
+        for name in ("outcome", "split", "win"):
+            assert f"Sent the {name} transaction" in said

@@ -48,7 +48,7 @@ async def await_attestation(context: Context, record: CompetitionRecord, status:
             return AT_ONCE
         problem = f"the attestation {event.attestation.hex()} opens no locking point of the contract"
     expiry = status.announcement.expiry
-    if expiry is not None and (await core.chain.tip()).median_time_at >= expiry:
+    if expiry is not None and (await core.chain.tip()).median_time_at > expiry:  # BIP113
         return await _expire(context, record, status)
     if problem:
         raise AttestationError(problem)

@@ -1,1 +1,1 @@
-"""Database migrations, applied by the core at start (or by the `tortoise` command, see docs/operations.md)."""
+"""Database migrations, applied by the core at its start; see docs/operations.md."""

@@ -1,8 +1,8 @@
 """The event log as an endless iterator that survives the connection: nothing is lost, nothing comes twice.
 
-Server-sent events (WHATWG HTML section 9.2). Each event has its sequence as `id:`; reconnecting names the last
-one in `Last-Event-ID` and goes on behind it. A frame without `id:` is a snapshot: the state that the events
-after it build on.
+Server-sent events (WHATWG HTML section 9.2). Each event has its sequence as `id:`; reconnecting names the
+last one in `Last-Event-ID` and goes on behind it. A frame without `id:` is a snapshot: the state that
+the events after it build on.
 """
 
 from __future__ import annotations

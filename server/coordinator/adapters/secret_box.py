@@ -17,8 +17,10 @@ class SecretBoxError(Exception):
 
 
 class SecretBox:
-    """Seals byte strings for the database. The context (what and whose) is authenticated, so that a ciphertext
-    moved to another row does not open."""
+    """Seals byte strings for the database.
+
+    The context (what and whose) is authenticated: a ciphertext moved to another row does not open.
+    """
 
     def __init__(self, key: bytes) -> None:
         """`key`: 32 bytes."""

@@ -68,7 +68,7 @@ class Runner:
                 await asyncio.wait_for(self._wakeup.wait(), self._core.settings.poll_interval_seconds)
 
     async def stop(self) -> None:
-        """Lets running steps be cancelled at their next await; whatever they did is found again at the start."""
+        """Cancels running steps at their next await; whatever they did is found again at the next start."""
         self._stopping = True
         self._wakeup.set()
         for task in self._tasks.values():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import cast
 
 from tortoise.expressions import F
 from tortoise.transactions import in_transaction
@@ -46,7 +45,7 @@ class CompetitionRecord:
 
 def record_of(row: CompetitionRow) -> CompetitionRecord:
     """The record of a row."""
-    status = from_plain(cast("type[CompetitionStatus]", STATES[row.state_name]), row.state)
+    status = from_plain(STATES[row.state_name], row.state)
     return CompetitionRecord(
         status=status,
         version=row.version,
@@ -147,7 +146,7 @@ class Competitions:
                 await CompetitionRow.filter(id=record.id).update(sequence=sequence)
 
     async def tell(self, competition_id: str, now: int, events: Sequence[NewEvent]) -> None:
-        """Appends events that do not change the state; call it inside `transaction()` of what they tell of."""
+        """Appends events that do not change the state; call it in the transaction of what they tell of."""
         async with self.transaction():
             row = await CompetitionRow.get(id=competition_id)
             sequence = await append_events(competition_id, row.state_name, now, events)

@@ -64,7 +64,7 @@ async def append_events(competition_id: str, state_name: str, now: int, events: 
     updated = await SequenceRow.filter(id=1).update(last_sequence=F("last_sequence") + len(events))
     if not updated:
         await SequenceRow.create(id=1, last_sequence=len(events))
-    last = (await SequenceRow.get(id=1)).last_sequence
+    last: int = (await SequenceRow.get(id=1)).last_sequence
     first = last - len(events) + 1
     await EventRow.bulk_create(
         EventRow(

@@ -297,8 +297,10 @@ async def _copy_log(name: str, process: asyncio.subprocess.Process, quiet: bool)
         prefix = f"\x1b[{COLOURS[name]}m{prefix}\x1b[0m"
     async for line in process.stdout:
         text = line.decode(errors="replace").rstrip()
-        if not quiet or " INFO " not in text:
+        if not quiet:
             print(f"{prefix}| {text}", flush=True)
+        elif " INFO " not in text and not text.startswith("INFO:"):
+            print(f"{prefix}| {text}", file=sys.stderr, flush=True)
 
 
 async def _healthy(parts: Sequence[Part], name: str, check: Callable[[], Awaitable[bool]]) -> None:

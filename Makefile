@@ -30,7 +30,7 @@ demo: setup ## plays a competition, e.g. ARGS="--players 5 --places 3 --outcome 
 
 # --- checking
 
-test: setup ## pytest, e.g. ARGS="tests/unit -k escrow"
+test: setup $(if $(wildcard web/package.json),web) ## pytest, e.g. ARGS="tests/unit -k escrow"
 	$(RUN) -m pytest $(ARGS)
 
 # Not on `.`: folders that are not the project's own may lie here.

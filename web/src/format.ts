@@ -17,14 +17,22 @@ export function timeOfDay(iso: string | null | undefined): string {
   return iso ? TIME.format(new Date(iso)) : "–";
 }
 
-/** The beginning and the end of a long id. */
+/** The beginning and the end of a long id in hex. */
 export function shortId(text: string): string {
-  return text.length <= 16 ? text : `${text.slice(0, 8)}…${text.slice(-4)}`;
+  return /^[0-9a-f-]{17,}$/.test(text) ? `${text.slice(0, 8)}…${text.slice(-4)}` : text;
 }
 
-/** A value of an event's data in a few words. */
-export function brief(value: unknown): string {
+/** One item of an event's data in a few words; times are named `…_at` and come as unix seconds. */
+export function brief(name: string, value: unknown): string {
+  const words = name.replaceAll("_", " ");
+  if (typeof value === "number" && name.endsWith("_at")) {
+    return `${words} ${dateTime(new Date(value * 1000).toISOString())}`;
+  }
+  return `${words} ${plain(value)}`;
+}
+
+function plain(value: unknown): string {
   if (typeof value === "number") return NUMBER.format(value);
-  if (Array.isArray(value)) return value.length === 0 ? "none" : value.map(brief).join(", ");
+  if (Array.isArray(value)) return value.length === 0 ? "none" : value.map(plain).join(", ");
   return shortId(String(value));
 }

@@ -2,12 +2,16 @@ import { useEffect, useState } from "preact/hooks";
 
 import {
   CoordinatorClient,
+  NetworkError,
   type Competition,
   type CompetitionEvent,
   type ConnectionState,
 } from "../../clients/typescript/src/index.ts";
 
 export const client = new CoordinatorClient({ baseUrl: window.location.origin });
+
+const FIRST_RETRY_MS = 500;
+const LONGEST_RETRY_MS = 15_000;
 
 /** What a page shows, and how fresh it is. */
 export interface Live {
@@ -46,14 +50,16 @@ export function useLive(competitionId?: string): Live {
     const readStale = async () => {
       if (reading) return;
       reading = true;
+      let asked: string[] = [];
       try {
         while (stale.size > 0 && !ending.signal.aborted) {
-          const ids = [...stale];
+          asked = [...stale];
           stale.clear();
-          put(await Promise.all(ids.map((id) => client.competition.getCompetition({ competition_id: id }))));
+          put(await Promise.all(asked.map((id) => client.competition.getCompetition({ competition_id: id }))));
         }
       } catch {
-        // The stream tells of the lost connection; the next event reads again.
+        // The connection is lost. The stream says so, and what was asked for is read again when it is back.
+        for (const id of asked) stale.add(id);
       } finally {
         reading = false;
       }
@@ -69,13 +75,29 @@ export function useLive(competitionId?: string): Live {
       return page.sequence;
     };
 
+    /** The first read, as often as it takes: a page that loads while the network is away is no exception. */
+    const firstOfAll = async () => {
+      for (let wait = FIRST_RETRY_MS; ; wait = Math.min(2 * wait, LONGEST_RETRY_MS)) {
+        try {
+          return await first();
+        } catch (error) {
+          if (!(error instanceof NetworkError) || ending.signal.aborted) throw error;
+          setLive((old) => ({ ...old, connection: navigator.onLine ? "reconnecting" : "offline" }));
+          await new Promise((resolve) => setTimeout(resolve, wait));
+        }
+      }
+    };
+
     const run = async () => {
-      const afterSequence = await first();
+      const afterSequence = await firstOfAll();
       const stream = client.watch({
         ...(competitionId === undefined ? {} : { competitionId }),
         afterSequence,
         signal: ending.signal,
-        onConnection: (status) => setLive((old) => ({ ...old, connection: status.state })),
+        onConnection: (status) => {
+          setLive((old) => ({ ...old, connection: status.state }));
+          if (status.state === "connected") void readStale();
+        },
       });
       for await (const item of stream) {
         if (item.type === "snapshot") {

@@ -267,7 +267,7 @@ function Feed({ events }: { events: readonly CompetitionEvent[] }) {
             <span class="kind">{event.kind}</span>
             <span class="quiet">
               {Object.entries(event.data ?? {})
-                .map(([name, value]) => `${name.replaceAll("_", " ")} ${brief(value)}`)
+                .map(([name, value]) => brief(name, value))
                 .join(" · ")}
             </span>
           </li>

@@ -8,6 +8,7 @@ on where it was; only a signing round under way begins anew, with fresh nonces.
 import asyncio
 import itertools
 import logging
+import math
 import secrets
 import time
 from collections.abc import Sequence
@@ -82,6 +83,7 @@ class KeymeldService:
     async def start(self) -> None:
         """Open the database, start the enclaves, and go on with what was under way."""
         self._started_at = _now()
+        self._data_dir.mkdir(parents=True, exist_ok=True)
         master = master_key(self._data_dir)
         keys = await self._store.enclave_keys()
         for enclave_id in self._enclave_ids:
@@ -205,7 +207,7 @@ class KeymeldService:
             subsets={subset.subset_id: list(subset.participants) for subset in request.subset_definitions},
             encrypted_taproot_tweak=request.encrypted_taproot_tweak,
             max_signing_sessions=request.max_signing_sessions,
-            expires_at=_now() + request.timeout_secs,
+            expires_at=_expiry(request.timeout_secs),
             enclave_epochs={number: handle.key_epoch for number, handle in self._enclaves.items()},
         )
         if not await self._store.add_keygen(keygen):
@@ -416,7 +418,7 @@ class KeymeldService:
             signing_id=request.signing_session_id,
             session_id=keygen.session_id,
             status=SigningStatus.COLLECTING_PARTICIPANTS,
-            expires_at=_now() + request.timeout_secs,
+            expires_at=_expiry(request.timeout_secs),
             items=[item.to_json() for item in request.batch_items],
         )
         if not await self._store.add_signing(signing):
@@ -674,6 +676,11 @@ def _approvers(keygen: Keygen) -> set[str]:
 
 def _now() -> int:
     return int(time.time())
+
+
+def _expiry(timeout_secs: int) -> int:
+    """Rounded up: a session lives at least as long as was asked."""
+    return math.ceil(time.time()) + timeout_secs
 
 
 def _check_id(value: str, what: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from types import TracebackType
 from typing import Any
 
@@ -82,8 +81,3 @@ class Outside:
         answer = (await self._oracle.get(f"/oracle/events/{event_id}")).raise_for_status().json()
         assert isinstance(answer, dict)
         return answer
-
-    async def pubkey(self) -> bytes:
-        """The oracle's key, 32 bytes x-only."""
-        key = base64.b64decode((await self._oracle.get("/oracle/pubkey")).raise_for_status().json()["key"])
-        return key[-32:]

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
-from coordinator.contract.parameters import ContractParameters
 from coordinator_client.errors import ApiError
 from coordinator_client.grpc import GrpcClient
-from coordinator_client.player import Player, PlayerSecrets, check_announcement
+from coordinator_client.player import Player, PlayerSecrets
 from coordinator_client.proto.coordinator.v1 import (
     Competition,
     CompetitionState,
@@ -189,7 +188,7 @@ class Play:
         """Ticket, payment, entry: one step at a time."""
         if player.secrets.entry_id:
             return
-        if not player.secrets.ticket_id:
+        if player.secrets.agreement is None:
             ticket = await player.request_ticket()
             self._keep()
         else:
@@ -197,14 +196,11 @@ class Play:
         if ticket.state == TicketState.RESERVED:
             await self._outside.pay(self._plan.nodes[index], ticket.payment_request)
             ticket = await player.ticket()
-        if ticket.state == TicketState.PAID:
+        if ticket.state in (TicketState.PAID, TicketState.ENTERED):
             await player.enter(_predictions(index))
             self._keep()
         elif ticket.state in (TicketState.EXPIRED, TicketState.CANCELLED):
-            player.secrets.ticket_id = ""
-        elif ticket.entry_id:
-            player.secrets.entry_id = ticket.entry_id
-            self._keep()
+            player.secrets.agreement = None
 
     async def _sign_releases(self) -> None:
         contract = await self._players[0].rest.contract(self._plan.competition_id)
@@ -215,11 +211,6 @@ class Play:
                 await player.sign_release()
 
     async def _sign_fundings(self) -> None:
-        event = await self._outside.event(self._plan.competition_id)
-        oracle_pubkey = await self._outside.pubkey()
-        contract = await self._players[0].rest.contract(self._plan.competition_id)
-        parameters = ContractParameters.from_json(contract.parameters_json)
-        check_announcement(parameters, oracle_pubkey, bytes.fromhex(event["nonce_point"]), self._plan.places)
         for player in self._players:
             if not (await self._entry(player)).funding_signed:
                 await player.sign_funding()

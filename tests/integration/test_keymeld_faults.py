@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -138,6 +140,25 @@ async def test_enclaves_killed_in_their_rounds_begin_anew(tmp_path: Path) -> Non
         contract.dlc.verify_signatures(await sign_contract(adapter, plan, contract, on_progress=kill))
         assert kills == 2
         await adapter.close()
+
+
+async def test_health_starts_dead_enclaves_again(tmp_path: Path) -> None:
+    async with running(tmp_path) as keymeld, KeymeldClient(keymeld.url) as client:
+        await order(keymeld.url, kind="restart")
+        assert await client.health()
+        assert [enclave.healthy for enclave in await client.enclaves()] == [True] * 3
+
+
+async def test_enclaves_end_with_their_service(tmp_path: Path) -> None:
+    """SIGKILL to the service alone: its enclaves see their pipes close."""
+    async with process(tmp_path / "keymeld") as keymeld:
+        children = Path(f"/proc/{keymeld.pid}/task/{keymeld.pid}/children")
+        enclaves = [int(pid) for pid in children.read_text().split()]
+        assert len(enclaves) == 3
+        os.kill(keymeld.pid, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            while any(Path(f"/proc/{pid}/cmdline").exists() for pid in enclaves):
+                await asyncio.sleep(0.05)
 
 
 async def test_a_killed_service_and_a_killed_coordinator_go_on_where_they_were(tmp_path: Path) -> None:

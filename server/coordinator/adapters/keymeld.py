@@ -144,9 +144,11 @@ class KeymeldAdapter:
                 timeout_secs=max(1, min(timeout_seconds, _LONGEST_TIMEOUT_SECONDS)),
             )
             try:
-                async with asyncio.timeout(timeout_seconds):
+                async with asyncio.timeout(timeout_seconds) as limit:
                     return await signing.run(self._limits.parallel_batches)
             except TimeoutError:
+                if not limit.expired():
+                    raise
                 raise KeymeldTimeout(f"not signed within {timeout_seconds} s: {signing.summary()}") from None
 
     def _layout(self, plan: KeygenPlan) -> Layout:

@@ -41,7 +41,7 @@ def create_app(service: KeymeldService) -> Starlette:
         )
 
     async def enclaves(_: Request) -> Response:
-        return JSONResponse(service.enclaves())
+        return JSONResponse(await service.enclaves())
 
     async def enclave_public_key(request: Request) -> Response:
         return JSONResponse(service.enclave_public_key(request.path_params["enclave_id"]))

@@ -27,12 +27,13 @@ class EnclaveHandle:
         """Keygen sessions this incarnation of the process has in memory."""
         self._sealing_key = sealing_key
         self._process: asyncio.subprocess.Process | None = None
+        self._killed = False
         self._lock = asyncio.Lock()
 
     @property
     def healthy(self) -> bool:
         """Whether the process runs."""
-        return self._process is not None and self._process.returncode is None
+        return self._process is not None and self._process.returncode is None and not self._killed
 
     async def ask(self, method: str, **arguments: Any) -> dict[str, Any]:
         """Call one of `Enclave`'s methods, starting the process if it is not running.
@@ -42,16 +43,22 @@ class EnclaveHandle:
             EnclaveDown: it died meanwhile.
         """
         async with self._lock:
-            if not self.healthy:
-                await self._start()
-            answer = await self._exchange({"method": method, "arguments": arguments})
+            try:
+                if not self.healthy:
+                    await self._start()
+                answer = await self._exchange({"method": method, "arguments": arguments})
+            except asyncio.CancelledError:
+                # Half a request, or an answer that the next one would take for its own: start afresh.
+                self.kill()
+                raise
         if "refused" in answer:
             raise EnclaveRefused(answer["refused"]["kind"], answer["refused"]["text"])
         result: dict[str, Any] = answer["ok"]
         return result
 
     async def _start(self) -> None:
-        self.loaded.clear()
+        await self.stop()
+        self._killed = False
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -85,10 +92,6 @@ class EnclaveHandle:
             answer: dict[str, Any] = json.loads(await stdout.readexactly(length))
         except (asyncio.IncompleteReadError, ConnectionError):
             raise await self._down() from None
-        except asyncio.CancelledError:
-            # An answer nobody read would be taken for the next request's: this incarnation is of no use.
-            self.kill()
-            raise
         return answer
 
     async def _down(self) -> EnclaveDown:
@@ -98,6 +101,8 @@ class EnclaveHandle:
     def kill(self) -> None:
         """End the process at once; the next request starts another."""
         self.loaded.clear()
+        # The process is told of its death only later; nothing must be sent to it meanwhile.
+        self._killed = True
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()

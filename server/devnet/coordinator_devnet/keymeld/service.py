@@ -138,8 +138,14 @@ class KeymeldService:
             raise not_found(f"enclave {enclave_id} does not exist")
         return handle
 
-    def enclaves(self) -> dict[str, Any]:
+    async def _revive(self) -> None:
+        """Start the enclaves that are not running: a dead one is otherwise noticed only when it is needed."""
+        dead = [handle for handle in self._enclaves.values() if not handle.healthy]
+        await asyncio.gather(*(handle.ask("forget", round_id="") for handle in dead), return_exceptions=True)
+
+    async def enclaves(self) -> dict[str, Any]:
         """`GET /enclaves`."""
+        await self._revive()
         handles = list(self._enclaves.values())
         return {
             "enclaves": [self._enclave_json(handle) for handle in handles],
@@ -156,8 +162,7 @@ class KeymeldService:
             "enclave_id": handle.enclave_id,
             "public_key": handle.public_key.hex(),
             "key_epoch": handle.key_epoch,
-            # A process that was killed is started again by the next request.
-            "healthy": True,
+            "healthy": handle.healthy,
             # Nothing here runs in attested hardware, and nothing pretends to.
             "attestation_document": "",
             "active_sessions": len(handle.loaded),
@@ -167,12 +172,14 @@ class KeymeldService:
 
     async def health(self) -> dict[str, Any]:
         """`GET /health`."""
+        await self._revive()
         total, active, participants = await self._store.counts()
+        healthy = sum(handle.healthy for handle in self._enclaves.values())
         return {
-            "status": "healthy",
+            "status": "healthy" if healthy else "unhealthy",
             "version": "devnet",
             "active_sessions": active,
-            "healthy_enclaves": len(self._enclaves),
+            "healthy_enclaves": healthy,
             "total_enclaves": len(self._enclaves),
             "database_stats": {
                 "total_sessions": total,

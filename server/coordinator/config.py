@@ -36,6 +36,8 @@ class Settings:
     keymeld_max_subsets: int
     keymeld_max_batch_items: int
     keymeld_max_sessions: int
+    # The published service writes tweaks as {"type": "none"}, its protocol note as "None".
+    keymeld_tagged_tweaks: bool
     oracle_url: str
     oracle_public_url: str
     esplora_public_url: str
@@ -90,6 +92,7 @@ class Settings:
             keymeld_max_subsets=env.number("KEYMELD_MAX_SUBSETS", 200),
             keymeld_max_batch_items=env.number("KEYMELD_MAX_BATCH_ITEMS", 100),
             keymeld_max_sessions=env.number("KEYMELD_MAX_SESSIONS", 16),
+            keymeld_tagged_tweaks=env.flag("KEYMELD_TAGGED_TWEAKS"),
             oracle_url=oracle_url,
             oracle_public_url=env.text("ORACLE_PUBLIC_URL", oracle_url),
             admin_pubkeys=env.npubs("ADMIN_NPUBS"),
@@ -129,6 +132,12 @@ class _Environment:
         if not value.isdecimal():
             raise ConfigError(f"COORDINATOR_{name} must be a number, is {value!r}")
         return int(value)
+
+    def flag(self, name: str) -> bool:
+        value = self.text(name, "0")
+        if value not in ("0", "1"):
+            raise ConfigError(f"COORDINATOR_{name} must be 0 or 1, is {value!r}")
+        return value == "1"
 
     def decimal(self, name: str, default: float) -> float:
         value = self.text(name, str(default))

@@ -71,7 +71,9 @@ async def wired_core(settings: Settings, clock: Clock | None = None) -> AsyncIte
         )
         stack.push_async_callback(lightning.aclose)
         limits = KeymeldLimits(settings.keymeld_max_subsets, settings.keymeld_max_batch_items)
-        keymeld = KeymeldAdapter(settings.keymeld_url, limits=limits)
+        keymeld = KeymeldAdapter(
+            settings.keymeld_url, limits=limits, tagged_tweaks=settings.keymeld_tagged_tweaks
+        )
         stack.push_async_callback(keymeld.close)
         oracle = WeatherOracle(settings.oracle_url, nostr_key)
         stack.push_async_callback(oracle.aclose)

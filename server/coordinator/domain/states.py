@@ -15,8 +15,8 @@ up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, TypeAlias
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from coordinator.domain.competition import (
     Announcement,
@@ -35,6 +35,19 @@ class _State:
 
     name: ClassVar[str]
     facts: Facts
+
+
+S = TypeVar("S", bound=_State)
+
+
+def _next(state: _State, kind: type[S], **known: Any) -> S:
+    """The next state: what is known already and belongs to it, and what has become known."""
+    carried: dict[str, Any] = {
+        item.name: getattr(state, item.name)
+        for item in fields(kind)
+        if item.name not in known and hasattr(state, item.name)
+    }
+    return kind(**carried, **known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,11 +103,11 @@ class _BeforeEscrow(_State):
 
     def cancel(self, reason: str) -> Cancelled:
         """An admin's order, or not enough entries when the window starts."""
-        return Cancelled(facts=self.facts, reason=reason, cancelled_in=self.name)
+        return _next(self, Cancelled, reason=reason, cancelled_in=self.name)
 
     def fail(self, reason: str) -> Failed:
         """A step cannot succeed any more."""
-        return Failed(facts=self.facts, reason=reason, failed_in=self.name)
+        return _next(self, Failed, reason=reason, failed_in=self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +118,7 @@ class Created(_BeforeEscrow):
 
     def first_entry(self) -> CollectingEntries:
         """Somebody entered."""
-        return CollectingEntries(facts=self.facts)
+        return _next(self, CollectingEntries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +129,7 @@ class CollectingEntries(_BeforeEscrow):
 
     def close(self, roster: tuple[RosterPlayer, ...], *, deadline_at: int) -> AwaitingEscrow:
         """No more entries. `roster` is in order of ticket ids; that order is the player index."""
-        return AwaitingEscrow(facts=self.facts, roster=roster, deadline_at=deadline_at)
+        return _next(self, AwaitingEscrow, roster=roster, deadline_at=deadline_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,33 +154,24 @@ class AwaitingEscrow(_State):
         """The escrow transaction has its confirmations."""
         assert self.escrow is not None
         assert self.broadcast is not None
-        return EscrowConfirmed(
-            facts=self.facts,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=replace(self.broadcast, block_height=block_height),
+        return _next(
+            self, EscrowConfirmed, escrow_broadcast=replace(self.broadcast, block_height=block_height)
         )
 
     def cancel(self, reason: str) -> Cancelled:
         """An admin's order."""
-        return Cancelled(
-            facts=self.facts,
+        return _next(
+            self,
+            Cancelled,
             reason=reason,
             cancelled_in=self.name,
-            roster=self.roster,
-            escrow=self.escrow,
             escrow_broadcast=self.broadcast is not None,
         )
 
     def fail(self, reason: str) -> Failed:
         """Players did not sign in time, or the escrow cannot be built."""
-        return Failed(
-            facts=self.facts,
-            reason=reason,
-            failed_in=self.name,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=self.broadcast is not None,
+        return _next(
+            self, Failed, reason=reason, failed_in=self.name, escrow_broadcast=self.broadcast is not None
         )
 
 
@@ -186,25 +190,11 @@ class _BeforeFunding(_Escrowed):
 
     def cancel(self, reason: str) -> Cancelled:
         """An admin's order."""
-        return Cancelled(
-            facts=self.facts,
-            reason=reason,
-            cancelled_in=self.name,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=True,
-        )
+        return _next(self, Cancelled, reason=reason, cancelled_in=self.name, escrow_broadcast=True)
 
     def fail(self, reason: str) -> Failed:
         """A step cannot succeed any more."""
-        return Failed(
-            facts=self.facts,
-            reason=reason,
-            failed_in=self.name,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=True,
-        )
+        return _next(self, Failed, reason=reason, failed_in=self.name, escrow_broadcast=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,13 +205,7 @@ class EscrowConfirmed(_BeforeFunding):
 
     def event_created(self, announcement: Announcement) -> EventCreated:
         """The oracle announced the event, and the announcement is right."""
-        return EventCreated(
-            facts=self.facts,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=self.escrow_broadcast,
-            announcement=announcement,
-        )
+        return _next(self, EventCreated, announcement=announcement)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,13 +217,7 @@ class EventCreated(_BeforeFunding):
 
     def entries_submitted(self) -> EntriesSubmitted:
         """The oracle has the entries."""
-        return EntriesSubmitted(
-            facts=self.facts,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=self.escrow_broadcast,
-            announcement=self.announcement,
-        )
+        return _next(self, EntriesSubmitted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,14 +229,7 @@ class EntriesSubmitted(_BeforeFunding):
 
     def contract_created(self, funding: FundingPlan) -> ContractCreated:
         """Parameters and funding transaction are fixed, its coins are locked."""
-        return ContractCreated(
-            facts=self.facts,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=self.escrow_broadcast,
-            announcement=self.announcement,
-            funding=funding,
-        )
+        return _next(self, ContractCreated, funding=funding)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,16 +256,7 @@ class ContractCreated(_ContractedBeforeFunding):
 
     def start_keygen(self, *, started_at: int, deadline_at: int) -> AwaitingKeygen:
         """keymeld is asked to aggregate the keys."""
-        return AwaitingKeygen(
-            facts=self.facts,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=self.escrow_broadcast,
-            announcement=self.announcement,
-            funding=self.funding,
-            started_at=started_at,
-            deadline_at=deadline_at,
-        )
+        return _next(self, AwaitingKeygen, started_at=started_at, deadline_at=deadline_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,16 +269,7 @@ class AwaitingKeygen(_ContractedBeforeFunding):
 
     def keygen_completed(self, *, started_at: int, deadline_at: int) -> AwaitingSigning:
         """Every aggregate key that keymeld reports equals ours."""
-        return AwaitingSigning(
-            facts=self.facts,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=self.escrow_broadcast,
-            announcement=self.announcement,
-            funding=self.funding,
-            started_at=started_at,
-            deadline_at=deadline_at,
-        )
+        return _next(self, AwaitingSigning, started_at=started_at, deadline_at=deadline_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,15 +282,7 @@ class AwaitingSigning(_ContractedBeforeFunding):
 
     def signed(self, *, deadline_at: int) -> FundingReady:
         """Every signature was verified and stored."""
-        return FundingReady(
-            facts=self.facts,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=self.escrow_broadcast,
-            announcement=self.announcement,
-            funding=self.funding,
-            deadline_at=deadline_at,
-        )
+        return _next(self, FundingReady, deadline_at=deadline_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,15 +294,7 @@ class FundingReady(_ContractedBeforeFunding):
 
     def funding_broadcasted(self, broadcast: Broadcast) -> FundingBroadcasted:
         """All signatures are in; the completed transaction is recorded, then sent."""
-        return FundingBroadcasted(
-            facts=self.facts,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=self.escrow_broadcast,
-            announcement=self.announcement,
-            funding=self.funding,
-            funding_broadcast=broadcast,
-        )
+        return _next(self, FundingBroadcasted, funding_broadcast=broadcast)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -375,13 +312,9 @@ class FundingBroadcasted(_Funded):
 
     def confirmed(self, block_height: int) -> FundingConfirmed:
         """It has them."""
-        return FundingConfirmed(
-            facts=self.facts,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=self.escrow_broadcast,
-            announcement=self.announcement,
-            funding=self.funding,
+        return _next(
+            self,
+            FundingConfirmed,
             funding_broadcast=replace(self.funding_broadcast, block_height=block_height),
         )
 
@@ -394,27 +327,13 @@ class FundingConfirmed(_Funded):
 
     def reorganised(self) -> FundingBroadcasted:
         """The funding transaction is not confirmed any more."""
-        return FundingBroadcasted(
-            facts=self.facts,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=self.escrow_broadcast,
-            announcement=self.announcement,
-            funding=self.funding,
-            funding_broadcast=replace(self.funding_broadcast, block_height=None),
+        return _next(
+            self, FundingBroadcasted, funding_broadcast=replace(self.funding_broadcast, block_height=None)
         )
 
     def settled(self) -> FundingSettled:
         """Every hold invoice is settled."""
-        return FundingSettled(
-            facts=self.facts,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=self.escrow_broadcast,
-            announcement=self.announcement,
-            funding=self.funding,
-            funding_broadcast=self.funding_broadcast,
-        )
+        return _next(self, FundingSettled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -425,15 +344,7 @@ class FundingSettled(_Funded):
 
     def await_attestation(self) -> AwaitingAttestation:
         """Nothing to do but wait for the oracle."""
-        return AwaitingAttestation(
-            facts=self.facts,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=self.escrow_broadcast,
-            announcement=self.announcement,
-            funding=self.funding,
-            funding_broadcast=self.funding_broadcast,
-        )
+        return _next(self, AwaitingAttestation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -444,29 +355,11 @@ class AwaitingAttestation(_Funded):
 
     def attested(self, attestation: Attestation) -> Attested:
         """The oracle's attestation opens a locking point of the contract."""
-        return Attested(
-            facts=self.facts,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=self.escrow_broadcast,
-            announcement=self.announcement,
-            funding=self.funding,
-            funding_broadcast=self.funding_broadcast,
-            attestation=attestation,
-        )
+        return _next(self, Attested, attestation=attestation)
 
     def expired(self, expiry_broadcast: Broadcast) -> ExpiryBroadcasted:
         """The expiry passed without an attestation; equal shares to all."""
-        return ExpiryBroadcasted(
-            facts=self.facts,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=self.escrow_broadcast,
-            announcement=self.announcement,
-            funding=self.funding,
-            funding_broadcast=self.funding_broadcast,
-            outcome_broadcast=expiry_broadcast,
-        )
+        return _next(self, ExpiryBroadcasted, outcome_broadcast=expiry_broadcast)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -478,17 +371,7 @@ class Attested(_Funded):
 
     def outcome_broadcasted(self, broadcast: Broadcast) -> OutcomeBroadcasted:
         """The outcome transaction is recorded, then sent."""
-        return OutcomeBroadcasted(
-            facts=self.facts,
-            roster=self.roster,
-            escrow=self.escrow,
-            escrow_broadcast=self.escrow_broadcast,
-            announcement=self.announcement,
-            funding=self.funding,
-            funding_broadcast=self.funding_broadcast,
-            attestation=self.attestation,
-            outcome_broadcast=broadcast,
-        )
+        return _next(self, OutcomeBroadcasted, outcome_broadcast=broadcast)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -574,18 +457,7 @@ class Completed(_Funded):
 def _split(
     state: OutcomeBroadcasted | ExpiryBroadcasted, attestation: Attestation | None, split_broadcast: Broadcast
 ) -> DeltaBroadcasted:
-    return DeltaBroadcasted(
-        facts=state.facts,
-        roster=state.roster,
-        escrow=state.escrow,
-        escrow_broadcast=state.escrow_broadcast,
-        announcement=state.announcement,
-        funding=state.funding,
-        funding_broadcast=state.funding_broadcast,
-        attestation=attestation,
-        outcome_broadcast=state.outcome_broadcast,
-        split_broadcast=split_broadcast,
-    )
+    return _next(state, DeltaBroadcasted, attestation=attestation, split_broadcast=split_broadcast)
 
 
 def _completed(
@@ -594,18 +466,8 @@ def _completed(
     split_broadcast: Broadcast | None,
     closings: tuple[Broadcast, ...],
 ) -> Completed:
-    return Completed(
-        facts=state.facts,
-        roster=state.roster,
-        escrow=state.escrow,
-        escrow_broadcast=state.escrow_broadcast,
-        announcement=state.announcement,
-        funding=state.funding,
-        funding_broadcast=state.funding_broadcast,
-        attestation=attestation,
-        outcome_broadcast=state.outcome_broadcast,
-        split_broadcast=split_broadcast,
-        closings=closings,
+    return _next(
+        state, Completed, attestation=attestation, split_broadcast=split_broadcast, closings=closings
     )
 
 

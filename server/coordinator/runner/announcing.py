@@ -8,24 +8,21 @@ from coordinator.adapters.weather_metrics import metric_configs
 from coordinator.domain.announcement import verify_announcement
 from coordinator.domain.competition import Announcement
 from coordinator.domain.states import EscrowConfirmed, EventCreated
+from coordinator.operations.entries import observation_choices
+from coordinator.operations.listing import live_entries
 from coordinator.ports.oracle import (
     AnnouncementMismatch,
-    Comparison,
     CreateEvent,
     DataSourceConfig,
     EntrySubmission,
-    ObservationChoice,
     ObservationWindow,
     OracleRefused,
     ScoringConfig,
     Weather,
 )
-from coordinator.runner.collecting import entered
 from coordinator.runner.step import AT_ONCE, Context, GiveUp, Next
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.events import NewEvent
-
-COMPARISONS = {"over": Comparison.OVER, "par": Comparison.EQUAL, "under": Comparison.UNDER}
 
 
 async def create_event(context: Context, record: CompetitionRecord, status: EscrowConfirmed) -> Next:
@@ -62,14 +59,8 @@ async def submit_entries(context: Context, record: CompetitionRecord, status: Ev
     """Hands the entries over; at the oracle an entry's id is its ticket's."""
     core = context.core
     submissions = [
-        EntrySubmission(
-            entry.ticket_id,
-            tuple(
-                ObservationChoice(o["station"], o["metric"], COMPARISONS[o["prediction"]])
-                for o in entry.expected_observations
-            ),
-        )
-        for entry in await entered(record.id)
+        EntrySubmission(entry.ticket_id, observation_choices(entry))
+        for entry in await live_entries(record.id)
     ]
     try:
         await core.oracle.submit_entries(record.id, submissions)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from coordinator.domain.competition import RosterPlayer
 from coordinator.domain.states import CollectingEntries, Created
+from coordinator.operations.listing import live_entries
 from coordinator.operations.tickets import cancel_ticket, reconcile_reserved
 from coordinator.runner.htlcs import unheld_tickets
 from coordinator.runner.step import AT_ONCE, LATER, Context, Next
 from coordinator.store.competitions import CompetitionRecord, record_of
 from coordinator.store.events import NewEvent
-from coordinator.store.models import CompetitionRow, EntryRow, TicketRow
+from coordinator.store.models import CompetitionRow, TicketRow
 from coordinator.store.tickets import TicketState
 
 
@@ -19,7 +20,7 @@ async def collect(context: Context, record: CompetitionRecord, status: Created |
     for ticket in await TicketRow.filter(competition_id=record.id, state=TicketState.RESERVED):
         await reconcile_reserved(core, ticket)
     terms = status.facts.terms
-    entries = await entered(record.id)
+    entries = await live_entries(record.id)
     full = len(entries) == terms.total_allowed_entries
     started = core.clock.now() >= terms.start_observation_at
     if not full and not started:
@@ -28,7 +29,7 @@ async def collect(context: Context, record: CompetitionRecord, status: Created |
     for ticket in await unheld_tickets(core, tickets):
         # Its payment is gone or about to go: the entry cannot take part, its place is free again.
         await cancel_ticket(core, ticket)
-    entries = await entered(record.id)
+    entries = await live_entries(record.id)
     full = len(entries) == terms.total_allowed_entries
     if isinstance(status, CollectingEntries) and (full or (started and len(entries) >= terms.min_entries)):
         return await _close(context, record)
@@ -38,13 +39,6 @@ async def collect(context: Context, record: CompetitionRecord, status: Created |
         await core.competitions.advance(record, status.cancel(reason), core.clock.now(), told)
         return AT_ONCE
     return LATER
-
-
-async def entered(competition_id: str) -> list[EntryRow]:
-    """Entries that take part, in order of their ticket ids: that order is the player index."""
-    return await EntryRow.filter(
-        competition_id=competition_id, ticket__state__in=(TicketState.ENTERED, TicketState.SETTLED)
-    ).order_by("ticket_id")
 
 
 async def _close(context: Context, record: CompetitionRecord) -> Next:
@@ -67,7 +61,7 @@ async def _close(context: Context, record: CompetitionRecord) -> Next:
                     payout_hash=bytes.fromhex(entry.payout_hash),
                     escrow_coordinator_pubkey=keys.escrow_pubkey(entry.ticket_id),
                 )
-                for entry in await entered(record.id)
+                for entry in await live_entries(record.id)
             ]
         )
         closed = fresh.status.close(roster, deadline_at=now + core.settings.player_signing_seconds)

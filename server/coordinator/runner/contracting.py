@@ -19,6 +19,7 @@ from coordinator.domain.states import (
 )
 from coordinator.domain.wallet.coins import WalletCoin
 from coordinator.domain.wallet.selection import Need
+from coordinator.operations.listing import live_entries
 from coordinator.ports.keymeld import (
     KeygenPlan,
     KeygenResult,
@@ -27,7 +28,6 @@ from coordinator.ports.keymeld import (
     KeymeldTimeout,
     SigningProgress,
 )
-from coordinator.runner.collecting import entered
 from coordinator.runner.onchain import fee_rate
 from coordinator.runner.step import AT_ONCE, Context, GiveUp, Next
 from coordinator.store.competitions import CompetitionRecord
@@ -217,7 +217,7 @@ async def keygen_plan(
     core = context.core
     keys = core.keys(record.id)
     dlc = await context.contracts.of(status)
-    by_id = {entry.id: entry for entry in await entered(record.id)}
+    by_id = {entry.id: entry for entry in await live_entries(record.id)}
     return KeygenPlan(
         session_ids=status.facts.keygen_session_ids,
         seed=keys.keymeld_seed,

@@ -8,8 +8,8 @@ from coordinator.domain.competition import Broadcast, EscrowPlan
 from coordinator.domain.escrow import ticket_escrows
 from coordinator.domain.states import AwaitingEscrow
 from coordinator.domain.wallet.coins import Branch
+from coordinator.operations.listing import live_entries
 from coordinator.operations.tickets import cancel_ticket
-from coordinator.runner.collecting import entered
 from coordinator.runner.htlcs import unheld_tickets
 from coordinator.runner.onchain import confirmations, ensure_broadcast, fee_rate
 from coordinator.runner.step import AT_ONCE, LATER, Context, GiveUp, Next
@@ -40,7 +40,7 @@ async def await_escrow(context: Context, record: CompetitionRecord, status: Awai
         if late:
             raise GiveUp("the escrow could not be prepared in time")
         return await _plan(context, record, status)
-    unsigned = [entry.id for entry in await entered(record.id) if not entry.release_signature]
+    unsigned = [entry.id for entry in await live_entries(record.id) if not entry.release_signature]
     if unsigned:
         if late:
             raise GiveUp(f"{len(unsigned)} of {len(status.roster)} players did not sign in time")

@@ -9,8 +9,8 @@ from coordinator.domain.competition import Broadcast
 from coordinator.domain.contracts import rebuild_funding
 from coordinator.domain.states import FundingBroadcasted, FundingConfirmed, FundingReady, FundingSettled
 from coordinator.domain.wallet.coins import Branch
+from coordinator.operations.listing import live_entries
 from coordinator.ports.lightning import InvoiceState
-from coordinator.runner.collecting import entered
 from coordinator.runner.contracting import funding_lock
 from coordinator.runner.htlcs import blocks_left, unheld_tickets
 from coordinator.runner.onchain import confirmations, ensure_broadcast
@@ -32,7 +32,7 @@ async def complete_funding(context: Context, record: CompetitionRecord, status: 
     """Waits for the players' signatures, checks that every payment is still held, records the transaction."""
     core = context.core
     now = core.clock.now()
-    entries = await entered(record.id)
+    entries = await live_entries(record.id)
     unsigned = [entry.id for entry in entries if not entry.funding_signature]
     if unsigned:
         if now > status.deadline_at:

@@ -1,8 +1,10 @@
 """The product as its user starts it: `python -m coordinator_devnet` as child processes on free ports."""
 
 import asyncio
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -24,13 +26,14 @@ PORT_OPTIONS = (
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
+    """Ports that were free a moment ago, below those that the system hands out to whoever asks for any."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randint(15_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            if port not in found:
+                found.append(port)
+    return found
 
 
 @dataclass

@@ -1,10 +1,8 @@
 """`run`: the whole product in the foreground, as four kinds of processes with one log.
 
 devnet (chain, Lightning, keymeld, oracle), the core and the gateway are started in that order, each once the
-one before
-is healthy, and stopped in the opposite order. Keys and tokens are made at the first start and kept in the
-data
-directory; a restart goes on from what is stored.
+one before is healthy, and stopped in the opposite order. Keys and tokens are made at the first start and kept
+in the data directory; a restart goes on from what is stored.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -51,7 +52,11 @@ async def serving(app: Callable[..., Any], host: str, port: int) -> AsyncIterato
     # With the protocol named, asyncio turns Nagle's algorithm off, which delays answers.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
     server = _Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=2))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
@@ -120,12 +125,17 @@ async def running(args: argparse.Namespace) -> AsyncIterator[None]:
         yield
 
 
-async def serve(args: argparse.Namespace) -> None:
-    """Runs until SIGINT or SIGTERM."""
+async def serve(args: argparse.Namespace) -> int:
+    """Runs until SIGINT or SIGTERM. Returns the exit code."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with running(args):
-        print("devnet is up", flush=True)
-        await stop.wait()
+    try:
+        async with running(args):
+            print("devnet is up", flush=True)
+            await stop.wait()
+    except OSError as error:
+        print(f"devnet: {error.strerror or error}", file=sys.stderr)
+        return 1
+    return 0

@@ -11,13 +11,13 @@ from tortoise.transactions import in_transaction
 from coordinator.contract.network import Network
 from coordinator.contract.utxo import OutPoint, Output
 from coordinator.domain import competition as records
-from coordinator.domain.errors import AlreadyExists
+from coordinator.domain.errors import AlreadyExists, PreconditionFailed
 from coordinator.domain.wallet.address import script_from_address
 from coordinator.domain.wallet.coins import Branch, WalletCoin
 from coordinator.domain.wallet.keys import WalletKeys
 from coordinator.domain.wallet.payment import PlannedTransaction, build_payment
 from coordinator.domain.wallet.selection import Need, Selection, select_coins
-from coordinator.ports.chain import Chain
+from coordinator.ports.chain import Chain, TransactionRejected
 from coordinator.ports.clock import Clock
 from coordinator.store.intents import attempt_intent, finish_intent, record_intent
 from coordinator.store.models import CoinLockRow, WalletAddressRow
@@ -213,9 +213,20 @@ class Wallet:
                     intent.data = stored
                     await intent.save(update_fields=["data"])
                     await self.lock(planned.inputs, key)
+        if intent.status == IntentStatus.ABANDONED:
+            raise PreconditionFailed(
+                "this payment was rejected by the chain; use a new idempotency key", reason="SEND_REJECTED"
+            )
         if intent.status == IntentStatus.PENDING:
             await attempt_intent(key, self._clock.now())
-            await self._chain.broadcast(bytes.fromhex(str(stored["transaction"])))
+            try:
+                await self._chain.broadcast(bytes.fromhex(str(stored["transaction"])))
+            except TransactionRejected:
+                # It will never confirm as it is: nothing was sent, and its coins are free again.
+                async with in_transaction():
+                    await finish_intent(key, self._clock.now(), IntentStatus.ABANDONED)
+                    await self.unlock(key)
+                raise
             await finish_intent(key, self._clock.now())
         return str(stored["txid"]), int(str(stored["fee_sats"]))
 

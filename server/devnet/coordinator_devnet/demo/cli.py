@@ -113,8 +113,13 @@ async def _play(args: argparse.Namespace, stack: Stack, outside: Outside, plan: 
     after = await _settled_balances(stack, outside, plan, fees_sats)
     plan.finished = True
     plan.save(folder)
-    conserved = sum(after.values()) + fees_sats == sum(plan.before_sats.values())
-    result = _result(plan, competition, play, after, fees_sats, conserved, time.monotonic() - started)
+    chain_sats = plan.before_circulating_sats - await outside.circulating_sats()
+    # The coordinator's word on its wallet, and the chain's own: both must miss nothing but the fees.
+    conserved = sum(after.values()) + fees_sats == sum(plan.before_sats.values()) and chain_sats == fees_sats
+    result = _result(plan, competition, play, after, fees_sats, time.monotonic() - started) | {
+        "chain_lost_sats": chain_sats,
+        "conserved": conserved,
+    }
     if args.json:
         print(json.dumps(result), flush=True)
     else:
@@ -138,7 +143,6 @@ def _result(
     play: Play,
     after: dict[str, int],
     fees_sats: int,
-    conserved: bool,
     seconds: float,
 ) -> dict[str, Any]:
     return {
@@ -151,7 +155,6 @@ def _result(
         "before_sats": plan.before_sats,
         "after_sats": after,
         "total_fees_sats": fees_sats,
-        "conserved": conserved,
         "seconds": round(seconds, 1),
     }
 
@@ -197,6 +200,7 @@ def _print_result(result: dict[str, Any]) -> None:
     after = sum(result["after_sats"].values())
     print(f"  {'all':<22} {before:>15,} {after:>16,} {after - before:>+13,}")
     print(f"  {'fees to miners':<22} {'':>15} {'':>16} {result['total_fees_sats']:>+13,}")
+    print(f"  {'gone, says the chain':<22} {'':>15} {'':>16} {result['chain_lost_sats']:>+13,}")
     verdict = "every sat is accounted for" if result["conserved"] else "SATS ARE MISSING OR TOO MANY"
     winners = ", ".join(map(str, result["winners"]))
     print(f"\n{verdict}; outcome {result['outcome']}, winners {winners}; {result['seconds']} s")

@@ -37,6 +37,12 @@ class Outside:
         tip = (await self._chain.get("/blocks/tip/hash")).raise_for_status().text
         return int((await self._chain.get(f"/block/{tip}")).raise_for_status().json()["mediantime"])
 
+    async def circulating_sats(self) -> int:
+        """By the chain's own books: confirmed coins of everybody but the devnet's miner."""
+        return int(
+            (await self._chain.get("/devnet/chain/supply")).raise_for_status().json()["circulating_sats"]
+        )
+
     async def fee_sats(self, txid: str) -> int:
         """What a transaction paid to its miner."""
         return int((await self._chain.get(f"/tx/{txid}")).raise_for_status().json()["fee"])

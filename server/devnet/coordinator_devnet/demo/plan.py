@@ -53,6 +53,7 @@ class Plan:
     places: int
     outcome: Outcome
     before_sats: dict[str, int]
+    before_circulating_sats: int
     finished: bool = False
 
     def save(self, folder: Path) -> None:
@@ -65,6 +66,7 @@ class Plan:
             "places": self.places,
             "outcome": {"kind": self.outcome.kind, "winners": list(self.outcome.winners)},
             "before_sats": self.before_sats,
+            "before_circulating_sats": self.before_circulating_sats,
             "finished": self.finished,
         }
         path = folder / f"{self.competition_id}.json"
@@ -86,6 +88,7 @@ class Plan:
             places=plain["places"],
             outcome=Outcome(plain["outcome"]["kind"], tuple(plain["outcome"]["winners"])),
             before_sats=plain["before_sats"],
+            before_circulating_sats=plain["before_circulating_sats"],
             finished=plain["finished"],
         )
 

@@ -86,6 +86,7 @@ async def create(stack: Stack, outside: Outside, players: int, places: int, outc
         places=places,
         outcome=outcome,
         before_sats={},
+        before_circulating_sats=await outside.circulating_sats(),
     )
     for node in plan.nodes:
         await outside.wallet(node)

@@ -23,7 +23,13 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Entry point; returns the exit code, 130 after Ctrl-C at any moment."""
+    with contextlib.suppress(KeyboardInterrupt):
+        return _main(argv)
+    return 130
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="coordinator_devnet", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     arguments = sys.argv[1:] if argv is None else list(argv)
@@ -38,6 +44,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    with contextlib.suppress(KeyboardInterrupt):
-        return asyncio.run(args.serve(args)) or 0
-    return 130
+    return asyncio.run(args.serve(args)) or 0

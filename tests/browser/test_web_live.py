@@ -84,7 +84,7 @@ async def test_list_and_timeline_follow_a_competition_live(tmp_path: Path, brows
         assert await sequences(detail) == [event["sequence"] for event in events]
         funding = result["txids"]["funding"][0]
         link = detail.get_by_role("link", name=re.compile(f"^{funding[:8]}"))
-        await expect(link).to_have_attribute("href", f"{place.chain_url}/tx/{funding}")
+        await expect(link).to_have_attribute("href", f"{place.chain_url}/tx/{funding}", timeout=20_000)
         # The browser itself logs the requests that failed while it was offline.
         assert [problem for problem in problems if "net::ERR_" not in problem] == []
 

@@ -219,12 +219,21 @@ function Timeline(props: { competition: Competition; events: readonly Competitio
 
 function Transactions({ competition }: { competition: Competition }) {
   const [explorer, setExplorer] = useState("");
+  const [failures, setFailures] = useState(0);
   useEffect(() => {
-    client.competition.getCoordinator({}).then(
-      (facts) => setExplorer(facts.esplora_url),
-      () => setExplorer(""),
-    );
-  }, []);
+    let ended = false;
+    // Until it is known ids are shown without links; a page that loads while the network is away asks again.
+    const ask = () =>
+      client.competition.getCoordinator({}).then(
+        (facts) => ended || setExplorer(facts.esplora_url),
+        () => ended || setFailures(failures + 1),
+      );
+    const timer = setTimeout(ask, failures === 0 ? 0 : Math.min(500 * 2 ** failures, 15_000));
+    return () => {
+      ended = true;
+      clearTimeout(timer);
+    };
+  }, [failures]);
   const found = competition.transactions;
   const rows: [string, string][] = !found
     ? []

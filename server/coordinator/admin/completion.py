@@ -142,7 +142,7 @@ _@NAME@_words() {
 }
 
 _@NAME@_files() {
-  compopt -o filenames 2>/dev/null
+  compopt -o filenames 2>/dev/null || true
   mapfile -t COMPREPLY < <(compgen -f -- "$current")
 }
 

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+# grpclib looks for the types of an error's details among those that are loaded.
+from google.rpc import error_details_pb2 as _error_details  # noqa: F401
+
 from coordinator.admin.errors import AdminError, Exit
 from coordinator_client.grpc import GrpcClient
 from coordinator_client.nostr import InvalidKey, NostrKey

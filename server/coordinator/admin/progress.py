@@ -78,6 +78,19 @@ class Progress:
     def state(self) -> str:
         return state_name(self.competition.state)
 
+    @classmethod
+    def before(cls, competition: v1.Competition, event: v1.Event) -> Progress:
+        """The competition as it was at an event of the past, as far as that can be known.
+
+        Args:
+            competition: as it is now.
+            event: the first one that is told again.
+        """
+        competition.state, competition.state_changed_at = event.state, event.occurred_at
+        if _ORDER.get(state_name(event.state), 0) < _ORDER["attested"]:
+            competition.outcome = ""
+        return cls(competition)
+
     def take(self, event: v1.Event, data: dict[str, object]) -> None:
         """What an event changes."""
         competition = self.competition

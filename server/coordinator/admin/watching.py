@@ -93,13 +93,13 @@ class _Watch:
                 self._show_snapshot(item)
             case v1.Event():
                 data = message_json(item)["data"] or {}
+                if self._one and item.competition_id not in self._live:
+                    # Started behind an event, so there was no snapshot.
+                    self._live[item.competition_id] = Progress.before(await _competition(self._session), item)
                 if item.competition_id in self._live:
                     self._live[item.competition_id].take(item, data)
                 if self._is_wanted(item.kind):
                     self._show_event(item, data)
-                if self._one and item.competition_id not in self._live:
-                    # Started behind an event, so there was no snapshot.
-                    self._live[item.competition_id] = Progress(await _competition(self._session))
             case _:
                 if self._one and self._until:
                     # All is told; the state may have come before the event that this started behind.

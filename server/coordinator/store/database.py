@@ -6,7 +6,10 @@ from typing import Any
 
 from tortoise import Tortoise
 from tortoise.backends.base.config_generator import expand_db_url
-from tortoise.migrations.api import migrate
+from tortoise.connection import get_connection
+from tortoise.migrations.executor import MigrationExecutor
+from tortoise.migrations.recorder import MigrationRecorder
+from tortoise.transactions import in_transaction
 
 APP = "coordinator"
 
@@ -34,11 +37,38 @@ def orm_config(database_url: str) -> dict[str, Any]:
 async def open_database(database_url: str) -> None:
     """Applies missing migrations and connects; the connection serves every task of the process."""
     config = orm_config(database_url)
-    await migrate(config=config)
-    await Tortoise.close_connections()
-    await Tortoise.init(config=config, _enable_global_fallback=True)
+    try:
+        await Tortoise.init(config=config, init_connections=False)
+        await _migrate(config["apps"])
+        await Tortoise.close_connections()
+        await Tortoise.init(config=config, _enable_global_fallback=True)
+    except BaseException:
+        # SQLite's connection has a thread, which would keep the process alive.
+        await Tortoise.close_connections()
+        raise
 
 
 async def close_database() -> None:
     """Closes every connection."""
     await Tortoise.close_connections()
+
+
+class _Recorder(MigrationRecorder):
+    """Its table is there already: creating it inside of a transaction would commit that on SQLite."""
+
+    async def ensure_schema(self, schema_editor: Any) -> None:
+        """Nothing to do."""
+
+
+async def _migrate(apps: dict[str, dict[str, Any]]) -> None:
+    """All migrations and the note that they were applied in one transaction.
+
+    `tortoise.migrations.api.migrate` commits them one after the other: killed in between, a core could never
+    start again.
+    """
+    executor = MigrationExecutor(get_connection("default"), apps)
+    await executor.recorder.ensure_schema(executor._schema_editor(atomic=False))
+    async with in_transaction("default") as connection:
+        executor = MigrationExecutor(connection, apps)
+        executor.recorder = executor.loader.recorder = _Recorder(connection)
+        await executor.migrate()

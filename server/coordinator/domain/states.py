@@ -16,7 +16,7 @@ up.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 
 from coordinator.domain.competition import (
     Announcement,
@@ -51,67 +51,70 @@ def _next(state: _State, kind: type[S], **known: Any) -> S:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cancelled(_State):
-    """Ended before funding by an admin or for want of entries.
+class _Ended(_State):
+    """Ended before funding.
 
     `money_returned` becomes true when every hold invoice is cancelled and every escrow is back.
     """
 
-    name = "cancelled"
     reason: str
-    cancelled_in: str
     roster: tuple[RosterPlayer, ...] = ()
     escrow: EscrowPlan | None = None
     escrow_broadcast: bool = False
     release_txids: tuple[str, ...] = ()
     money_returned: bool = False
 
-    def returned(self, release_txids: tuple[str, ...]) -> Cancelled:
+    def returned(self, release_txids: tuple[str, ...]) -> Self:
         """Nothing of anybody's is held any more."""
         return replace(self, release_txids=release_txids, money_returned=True)
 
-    def releasing(self, release_txids: tuple[str, ...]) -> Cancelled:
+    def releasing(self, release_txids: tuple[str, ...]) -> Self:
         """Some releases were broadcast."""
         return replace(self, release_txids=release_txids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed(_State):
-    """Could not go on before funding; everybody is refunded as after a cancellation."""
+class Cancelled(_Ended):
+    """Called off by an admin or for want of entries."""
+
+    name = "cancelled"
+    cancelled_in: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed(_Ended):
+    """Could not go on; everybody is refunded as after a cancellation."""
 
     name = "failed"
-    reason: str
     failed_in: str
-    roster: tuple[RosterPlayer, ...] = ()
-    escrow: EscrowPlan | None = None
-    escrow_broadcast: bool = False
-    release_txids: tuple[str, ...] = ()
-    money_returned: bool = False
-
-    def returned(self, release_txids: tuple[str, ...]) -> Failed:
-        """Nothing of anybody's is held any more."""
-        return replace(self, release_txids=release_txids, money_returned=True)
-
-    def releasing(self, release_txids: tuple[str, ...]) -> Failed:
-        """Some releases were broadcast."""
-        return replace(self, release_txids=release_txids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _BeforeEscrow(_State):
-    """No money of the coordinator's is locked yet."""
+class _Refundable(_State):
+    """Not funded yet: it can still end with everybody refunded."""
+
+    @property
+    def _escrow_was_sent(self) -> bool:
+        """Whether escrows may have to be released."""
+        return False
 
     def cancel(self, reason: str) -> Cancelled:
         """An admin's order, or not enough entries when the window starts."""
-        return _next(self, Cancelled, reason=reason, cancelled_in=self.name)
+        return _next(
+            self,
+            Cancelled,
+            reason=reason,
+            cancelled_in=self.name,
+            escrow_broadcast=self._escrow_was_sent,
+        )
 
     def fail(self, reason: str) -> Failed:
         """A step cannot succeed any more."""
-        return _next(self, Failed, reason=reason, failed_in=self.name)
+        return _next(self, Failed, reason=reason, failed_in=self.name, escrow_broadcast=self._escrow_was_sent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Created(_BeforeEscrow):
+class Created(_Refundable):
     """Announced; no entry yet."""
 
     name = "created"
@@ -122,7 +125,7 @@ class Created(_BeforeEscrow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CollectingEntries(_BeforeEscrow):
+class CollectingEntries(_Refundable):
     """At least one entry; open until full or until the window starts."""
 
     name = "collecting_entries"
@@ -133,7 +136,7 @@ class CollectingEntries(_BeforeEscrow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AwaitingEscrow(_State):
+class AwaitingEscrow(_Refundable):
     """Closed. Players sign the release of their escrow; then the escrow transaction is broadcast."""
 
     name = "awaiting_escrow"
@@ -158,21 +161,9 @@ class AwaitingEscrow(_State):
             self, EscrowConfirmed, escrow_broadcast=replace(self.broadcast, block_height=block_height)
         )
 
-    def cancel(self, reason: str) -> Cancelled:
-        """An admin's order."""
-        return _next(
-            self,
-            Cancelled,
-            reason=reason,
-            cancelled_in=self.name,
-            escrow_broadcast=self.broadcast is not None,
-        )
-
-    def fail(self, reason: str) -> Failed:
-        """Players did not sign in time, or the escrow cannot be built."""
-        return _next(
-            self, Failed, reason=reason, failed_in=self.name, escrow_broadcast=self.broadcast is not None
-        )
+    @property
+    def _escrow_was_sent(self) -> bool:
+        return self.broadcast is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,16 +176,12 @@ class _Escrowed(_State):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _BeforeFunding(_Escrowed):
-    """Escrowed and not funded: it can still end with everybody refunded."""
+class _BeforeFunding(_Escrowed, _Refundable):
+    """Escrowed and not funded."""
 
-    def cancel(self, reason: str) -> Cancelled:
-        """An admin's order."""
-        return _next(self, Cancelled, reason=reason, cancelled_in=self.name, escrow_broadcast=True)
-
-    def fail(self, reason: str) -> Failed:
-        """A step cannot succeed any more."""
-        return _next(self, Failed, reason=reason, failed_in=self.name, escrow_broadcast=True)
+    @property
+    def _escrow_was_sent(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

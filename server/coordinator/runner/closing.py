@@ -33,13 +33,11 @@ async def pay_out(
 ) -> Next:
     """Pays who asks; closes with one transaction when all winners are paid, splits when delta is over."""
     core = context.core
-    seen = await ensure_broadcast(core, status.outcome_broadcast)
-    height = seen.block_height if seen is not None and seen.confirmed else None
+    height = await _block_height(core, status.outcome_broadcast)
     if height != status.outcome_broadcast.block_height:
-        kind = "transaction.confirmed" if height is not None else "transaction.unconfirmed"
-        told = [NewEvent(kind, {"role": "outcome", "txid": status.outcome_broadcast.txid})]
-        await core.competitions.advance(record, status.confirmed(height), core.clock.now(), told)
-        return AT_ONCE
+        return await _moved(
+            core, record, status.confirmed(height), "outcome", status.outcome_broadcast.txid, height
+        )
     if height is None:
         return LATER
     await context.payments.drive(record.id)
@@ -89,13 +87,11 @@ async def _split(
 async def take_back(context: Context, record: CompetitionRecord, status: DeltaBroadcasted) -> Next:
     """Takes back sold prizes at once and unclaimed ones after 2 * delta; done when every output is spent."""
     core = context.core
-    seen = await ensure_broadcast(core, status.split_broadcast)
-    height = seen.block_height if seen is not None and seen.confirmed else None
+    height = await _block_height(core, status.split_broadcast)
     if height != status.split_broadcast.block_height:
-        kind = "transaction.confirmed" if height is not None else "transaction.unconfirmed"
-        told = [NewEvent(kind, {"role": "split", "txid": status.split_broadcast.txid})]
-        await core.competitions.advance(record, status.confirmed(height), core.clock.now(), told)
-        return AT_ONCE
+        return await _moved(
+            core, record, status.confirmed(height), "split", status.split_broadcast.txid, height
+        )
     if height is None:
         return LATER
     for closing in status.closings:
@@ -163,6 +159,27 @@ async def settle_on_chain(context: Context, record: CompetitionRecord, status: C
             )
             await CompetitionRow.filter(id=record.id).update(at_rest=True)
     return LATER
+
+
+async def _block_height(core: Core, broadcast: Broadcast) -> int | None:
+    """The block that has a recorded transaction; sends it (again) when the chain does not know it."""
+    seen = await ensure_broadcast(core, broadcast)
+    return seen.block_height if seen is not None and seen.confirmed else None
+
+
+async def _moved(
+    core: Core,
+    record: CompetitionRecord,
+    status: OutcomeBroadcasted | ExpiryBroadcasted | DeltaBroadcasted,
+    role: str,
+    txid: str,
+    height: int | None,
+) -> Next:
+    """Writes that a transaction came into a block, or fell out of it by a reorganisation."""
+    kind = "transaction.confirmed" if height is not None else "transaction.unconfirmed"
+    told = [NewEvent(kind, {"role": role, "txid": txid})]
+    await core.competitions.advance(record, status, core.clock.now(), told)
+    return AT_ONCE
 
 
 def _handed_over(core: Core, payouts: dict[int, PayoutRow], winners: tuple[int, ...]) -> list[bytes] | None:

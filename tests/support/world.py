@@ -335,8 +335,8 @@ async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -
 
 
 @asynccontextmanager
-async def running_world(folder: Path, **settings: object) -> AsyncIterator[World]:
-    """The world with a running core, its wallet funded."""
+async def running_outside(folder: Path, **settings: object) -> AsyncIterator[World]:
+    """The world without a core: everything it talks to, and its settings."""
     async with AsyncExitStack() as stack:
         chain = await stack.enter_async_context(chain_support.running_chain(folder / "chain"))
         network = LightningNetwork(folder / "lightning", height=chain.node.height, poll_seconds=0.05)
@@ -368,10 +368,17 @@ async def running_world(folder: Path, **settings: object) -> AsyncIterator[World
         )
         assert configured.network is Network.REGTEST
         world = World(chain, network, oracle, keymeld.url, configured)
-        world.wired = await world.running.enter_async_context(world_core(world))
         stack.push_async_callback(world.stop)
-        await chain.faucet(await world.core.wallet.receive_address(), FAUCET_SATS)
-        await chain.mine()
+        yield world
+
+
+@asynccontextmanager
+async def running_world(folder: Path, **settings: object) -> AsyncIterator[World]:
+    """The world with a running core, its wallet funded."""
+    async with running_outside(folder, **settings) as world:
+        await world.restart()
+        await world.chain.faucet(await world.core.wallet.receive_address(), FAUCET_SATS)
+        await world.chain.mine()
         yield world
 
 

@@ -88,11 +88,11 @@ class Runner:
                     self._woken.add(competition_id)
                 continue
             if competition_id in woken or row["next_attempt_at"] <= now:
-                self._tasks[competition_id] = asyncio.create_task(self._drive(competition_id))
+                self._tasks[competition_id] = asyncio.create_task(self.drive(competition_id))
         for competition_id in [id for id, task in self._tasks.items() if task.done()]:
             del self._tasks[competition_id]
 
-    async def _drive(self, competition_id: str) -> None:
+    async def drive(self, competition_id: str) -> None:
         """Steps one competition until it has to wait."""
         for _ in range(MAX_STEPS_AT_ONCE):
             record = None

@@ -1,5 +1,7 @@
 """How long a contract takes, by number of entries and places. `python bench/bench_contract.py --help`.
 
+Signing with many signers is measured by bench_keymeld.py.
+
 Every size runs in a process of its own, so that its peak memory is its own. Written to bench/results/ with
 facts about the machine. With `BENCH_DLCTIX=1` in the environment the Rust crate dlctix (tests/vectors/dlctix,
 built by cargo) does the same contracts in turn with this engine, and the ratios are printed.
@@ -8,22 +10,18 @@ built by cargo) does the same contracts in turn with this engine, and the ratios
 import argparse
 import json
 import os
-import platform
 import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+from measuring import RESULTS, ROOT, SIZES, machine, markdown, write_report
 
-SIZES = ((3, 2), (5, 3), (10, 3), (20, 3), (25, 3))
 RUNS = 3
 """Of each measurement the least counts: other processes take their share of the cores."""
 
@@ -125,30 +123,6 @@ def measure(entries: int, places: int, workers: int) -> dict[str, Any]:
     return result
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
-    cpu = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False
-    ).stdout.strip()
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "load_average_before": round(os.getloadavg()[0], 2),
-        "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "commit": commit,
-    }
-
-
 def build_dlctix() -> Path:
     """The crate's timing program; exits with cargo's words if it cannot be built."""
     cargo = shutil.which("cargo") or str(Path.home() / ".cargo" / "bin" / "cargo")
@@ -192,9 +166,7 @@ def table(report: dict[str, Any]) -> str:
             f"{row['stored_bytes_per_outcome']} ({row['signature_bytes_per_outcome']} signatures)"
         ),
     }
-    lines = [list(columns), ["---:"] * len(columns)]
-    lines += [[cell(row) for cell in columns.values()] for row in report["results"]]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(columns, report["results"])
 
 
 def _against(row: dict[str, Any], name: str, form: str = "{:.3f}") -> str:
@@ -210,7 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", nargs=2, type=int, metavar=("ENTRIES", "PLACES"), help="only this size")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "contract.json")
+    parser.add_argument("--output", type=Path, default=RESULTS / "contract.json")
     parser.add_argument("--table", action="store_true", help="print the last results in Markdown; no run")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -231,11 +203,7 @@ def main() -> None:
             theirs = measure_dlctix(dlctix, entries, places)
             results[-1] |= {"dlctix": theirs, "dlctix_to_ours": ratios(results[-1], theirs)}
         print(json.dumps(results[-1]), flush=True)
-    facts["load_average_after"] = round(os.getloadavg()[0], 2)
-    report = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": facts}
-    report |= {"workers": arguments.workers, "results": results}
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+    write_report(arguments.output, facts, workers=arguments.workers, results=results)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from coordinator.ports.lightning import (
     LightningUnavailable,
     NodeInfo,
     Payment,
+    PaymentNotFound,
     PaymentState,
 )
 
@@ -68,7 +69,10 @@ _UNPAYABLE_TEXTS = (
     "amount must be specified",
     "amount must not be specified",
     "self-payments",
+    "cltv limit",
 )
+# LND takes no greater limit for a route (its option `max-cltv-expiry`).
+_MAX_CLTV_BLOCKS = 2016
 
 _INVOICE_STATES = {
     lightning_pb2.Invoice.OPEN: InvoiceState.OPEN,
@@ -256,6 +260,7 @@ class LndLightning(Lightning):
         fee_limit_msats: int,
         timeout_seconds: int,
         amount_msats: int | None = None,
+        cltv_limit_blocks: int | None = None,
     ) -> AsyncIterator[Payment]:
         """See `Lightning.pay`."""
         decoded = await self.decode(payment_request)
@@ -271,6 +276,7 @@ class LndLightning(Lightning):
                 amt_msat=(amount_msats or 0) if decoded.amount_msats is None else 0,
                 fee_limit_msat=fee_limit_msats,
                 timeout_seconds=timeout_seconds,
+                cltv_limit=min(cltv_limit_blocks or 0, _MAX_CLTV_BLOCKS),
             )
             try:
                 async for payment in self._payments(self._router.SendPaymentV2, request):
@@ -278,8 +284,7 @@ class LndLightning(Lightning):
                 return
             except _PaymentExists:
                 pass  # Somebody else has started it in between.
-        tracking = router_pb2.TrackPaymentRequest(payment_hash=decoded.payment_hash)
-        async for payment in self._payments(self._router.TrackPaymentV2, tracking):
+        async for payment in self.follow_payment(decoded.payment_hash):
             yield payment
 
     async def track_payment(self, payment_hash: bytes) -> Payment | None:
@@ -289,8 +294,15 @@ class LndLightning(Lightning):
         try:
             async with aclosing(self._payments(self._router.TrackPaymentV2, request)) as payments:
                 return await anext(payments)
-        except _NeverAttempted:
+        except PaymentNotFound:
             return None
+
+    async def follow_payment(self, payment_hash: bytes) -> AsyncIterator[Payment]:
+        """See `Lightning.follow_payment`."""
+        _check_32_bytes(payment_hash)
+        request = router_pb2.TrackPaymentRequest(payment_hash=payment_hash)
+        async for payment in self._payments(self._router.TrackPaymentV2, request):
+            yield payment
 
     async def _payments(
         self, method: grpc.aio.UnaryStreamMultiCallable[_Request, lightning_pb2.Payment], request: _Request
@@ -326,10 +338,6 @@ class _PaymentExists(LightningError):
     """The payment is in flight or has succeeded."""
 
 
-class _NeverAttempted(LightningError):
-    """The node knows no payment for this hash."""
-
-
 @contextmanager
 def _typed_errors() -> Iterator[None]:
     try:
@@ -354,7 +362,7 @@ def _typed(error: grpc.aio.AioRpcError) -> LightningError:
     if code is grpc.StatusCode.ALREADY_EXISTS or says(*_PAYMENT_EXISTS_TEXTS):
         return _PaymentExists(message)
     if says(_NEVER_ATTEMPTED_TEXT):
-        return _NeverAttempted(message)
+        return PaymentNotFound(message)
     if says(*_UNPAYABLE_TEXTS):
         return InvalidPaymentRequest(message)
     return LightningError(message)

@@ -16,7 +16,7 @@ from coordinator.domain.errors import (
     ServiceUnavailable,
 )
 from coordinator.domain.ids import check_uuid7
-from coordinator.domain.payouts import PAYABLE, outcome_key_of
+from coordinator.domain.payouts import PAYABLE, outcome_key_of, payment_blocks_left
 from coordinator.domain.states import Completed
 from coordinator.operations.checks import FieldChecks
 from coordinator.operations.entries import own_entry
@@ -28,8 +28,6 @@ from coordinator.store.tickets import PayoutState
 
 # An invoice must stay payable at least this long.
 MIN_INVOICE_SECONDS = 30
-# Blocks kept between a payment's last possible settlement and the winner's own way to the prize.
-SAFETY_BLOCKS = 12
 
 
 async def get_payout(
@@ -251,17 +249,10 @@ def _checked_key(checks: FieldChecks, entry: EntryRow, ephemeral_private_key: st
 
 
 async def _check_time_left(core: Core, record: CompetitionRecord, invoice: DecodedInvoice) -> None:
-    """A payment must be over before the winner can take the prize on chain as well.
-
-    The earliest is 2 * delta after the outcome transaction's block: delta until the split, delta until the
-    win.
-    """
+    """A payment must be over before the winner can take the prize on chain as well."""
     status = record.status
     assert isinstance(status, PAYABLE)
-    tip = await core.chain.tip()
-    outcome_height = status.outcome_broadcast.block_height
-    start = tip.height + 1 if outcome_height is None else outcome_height
-    left = start + 2 * status.facts.terms.relative_locktime_blocks - tip.height - SAFETY_BLOCKS
+    left = payment_blocks_left(status, (await core.chain.tip()).height)
     if invoice.min_final_cltv_blocks > left:
         raise PreconditionFailed(
             f"the payment could still be open when the prize can be taken on chain ({left} blocks);"

@@ -29,7 +29,11 @@ class InvoiceStateError(LightningError):
 
 
 class InvalidPaymentRequest(LightningError):
-    """The string is not a payment request that the node can decode."""
+    """The node cannot decode the payment request, or looked at it and will not pay it: nothing was sent."""
+
+
+class PaymentNotFound(LightningError):
+    """The node was never asked for a payment with this hash."""
 
 
 class InvoiceState(StrEnum):
@@ -206,6 +210,7 @@ class Lightning(Protocol):
         fee_limit_msats: int,
         timeout_seconds: int,
         amount_msats: int | None = None,
+        cltv_limit_blocks: int | None = None,
     ) -> AsyncIterator[Payment]:
         """Pay, yielding the payment's state as it changes; the last one is succeeded or failed.
 
@@ -217,14 +222,24 @@ class Lightning(Protocol):
             fee_limit_msats: most that routing may cost.
             timeout_seconds: how long new routes are tried; one HTLC that is out may take longer.
             amount_msats: needed exactly when the request names no amount.
+            cltv_limit_blocks: for how many blocks from now an HTLC of it may be out; None: as the node likes.
 
         Raises:
-            InvalidPaymentRequest: the string cannot be decoded, is expired, or the amount does not fit it.
-            LightningUnavailable: the node was lost: the payment may be in flight, so track it by its hash.
-            LightningError: the node refuses; nothing was sent.
+            InvalidPaymentRequest: the string cannot be decoded, is expired, the amount does not fit it, or it
+                takes more blocks than allowed. This call sent nothing; another one before may have.
+            LightningError: anything else, the node being lost among it. Whether the payment is in flight is
+                unknown: track it by its hash.
         """
         ...
 
     async def track_payment(self, payment_hash: bytes) -> Payment | None:
         """The payment's current state, or None if it was never attempted."""
+        ...
+
+    def follow_payment(self, payment_hash: bytes) -> AsyncIterator[Payment]:
+        """The payment as it is now, then again upon each change; the last one is succeeded or failed.
+
+        Raises:
+            PaymentNotFound: it was never attempted.
+        """
         ...

@@ -388,6 +388,19 @@ async def test_pausing_and_going_on(api: Api) -> None:
     assert kinds == ["competition.created", "competition.paused", "competition.resumed"]
 
 
+async def test_what_takes_no_entries_is_neither_paused_nor_resumed(api: Api) -> None:
+    made = await create(api)
+    order = pb.CancelCompetitionRequest(competition_id=made.id, reason="no weather")
+    await api.call("CompetitionService/CancelCompetition", order, ADMIN)
+    for paused in (True, False):
+        request = pb.PauseCompetitionRequest(competition_id=made.id, paused=paused)
+        with pytest.raises(ApiError) as error:
+            await api.call("CompetitionService/PauseCompetition", request, ADMIN)
+        assert (error.value.code, error.value.reason) == ("FAILED_PRECONDITION", "COMPETITION_CLOSED")
+    kinds = [row.kind for row in await EventRow.filter(competition_id=made.id)]
+    assert not {"competition.paused", "competition.resumed"} & set(kinds)
+
+
 async def test_inspecting_shows_state_and_history_and_no_secret(api: Api) -> None:
     made = await create(api)
     request = pb.InspectCompetitionRequest(competition_id=made.id)

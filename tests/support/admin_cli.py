@@ -10,13 +10,24 @@ import os
 import pty
 import sys
 import termios
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from coordinator_client.nostr import NostrKey
 from support.api import ADMIN, AUTHORITY
+
+# Ctrl-C works only on a terminal that controls the process. Not in a preexec_fn: that would run Python in a
+# fork of a process with gRPC's threads, which may hang for ever.
+_ON_ITS_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+Answer = str | Callable[[], Coroutine[Any, Any, object]]
 
 
 def quiet_environment(**changes: str) -> dict[str, str]:
@@ -84,31 +95,27 @@ class AdminCli:
         return Ended(process.returncode, out.decode(), err.decode())
 
     async def on_terminal(
-        self, *words: str, answers: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None
+        self, *words: str, answers: Mapping[str, Answer] | None = None, env: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
-        """Exit code and all that a terminal shows. Answers are typed once their question has appeared."""
+        """Exit code and all that a terminal shows. Answers are typed, or done, once their question appears."""
         master, slave = pty.openpty()
         fcntl.ioctl(
             slave, termios.TIOCSWINSZ, (50).to_bytes(2, "little") + (200).to_bytes(2, "little") + bytes(4)
         )
 
-        def session() -> None:
-            # Ctrl-C works only on a terminal that controls the process.
-            os.setsid()
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "coordinator", "admin", *words),
+            *("-c", _ON_ITS_TERMINAL, sys.executable, "-m", "coordinator", "admin", *words),
             env={**self.environment, **(env or {})},
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            preexec_fn=session,
+            start_new_session=True,
         )
         os.close(slave)
         shown = bytearray()
         left = dict(answers or {})
+        doing: list[asyncio.Task[object]] = []
         done = asyncio.Event()
 
         def read() -> None:
@@ -119,12 +126,17 @@ class AdminCli:
                 done.set()
                 return
             for question in [q for q in left if q.encode() in shown]:
-                os.write(master, left.pop(question).encode())
+                answer = left.pop(question)
+                if isinstance(answer, str):
+                    os.write(master, answer.encode())
+                else:
+                    doing.append(asyncio.create_task(answer()))
 
         asyncio.get_running_loop().add_reader(master, read)
         try:
             code = await asyncio.wait_for(process.wait(), 30)
             await asyncio.wait_for(done.wait(), 5)
+            await asyncio.gather(*doing)
         finally:
             asyncio.get_running_loop().remove_reader(master)
             os.close(master)

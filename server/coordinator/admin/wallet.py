@@ -130,11 +130,11 @@ async def send(session: Session) -> None:
 
 def _confirm(session: Session) -> None:
     """Raises AdminError unless the answer is yes."""
-    # The question goes where notes go: standard output is for results.
-    print("Really? Type yes: ", end="", file=sys.stderr, flush=True)
     # asyncio's own handler would only take note of Ctrl-C, and the reading go on.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        # The question goes where notes go: standard output is for results.
+        print("Really? Type yes: ", end="", file=sys.stderr, flush=True)
         answer = sys.stdin.readline()
     finally:
         signal.signal(signal.SIGINT, handler)

@@ -16,9 +16,9 @@ from coordinator.domain.errors import (
 )
 from coordinator.domain.feasibility import check_feasible, keygen_sessions_needed
 from coordinator.domain.ids import check_uuid7, new_uuid7
-from coordinator.domain.states import CANCELLABLE, Created
+from coordinator.domain.states import CANCELLABLE, CollectingEntries, Created
 from coordinator.domain.terms import Terms
-from coordinator.store.competitions import CompetitionRecord, record_of
+from coordinator.store.competitions import CompetitionRecord, StaleState, record_of
 from coordinator.store.events import NewEvent
 from coordinator.store.models import CompetitionRow, EventRow, IntentRow
 
@@ -104,16 +104,23 @@ async def cancel_competition(core: Core, competition_id: str, reason: str) -> Co
 
 
 async def pause_competition(core: Core, competition_id: str, paused: bool) -> CompetitionRecord:
-    """Stops or restarts the sale of tickets and the taking of entries.
+    """Stops or restarts the sale of tickets and the taking of entries. Repeating it is harmless.
 
     Raises:
         InvalidInput, NotFound: as the names say.
+        PreconditionFailed: it takes no entries any more, so there is nothing to pause or resume.
     """
     check_uuid7("competition_id", competition_id)
-    record = await core.competitions.load(competition_id)
-    if record.paused != paused:
-        async with core.competitions.transaction():
-            await CompetitionRow.filter(id=competition_id).update(paused=paused)
+    async with core.competitions.transaction():
+        record = await core.competitions.load(competition_id)
+        if not isinstance(record.status, Created | CollectingEntries):
+            raise PreconditionFailed(
+                f"it takes no entries any more: it is {record.status.name}", reason="COMPETITION_CLOSED"
+            )
+        if record.paused != paused:
+            row = CompetitionRow.filter(id=competition_id, version=record.version)
+            if not await row.update(paused=paused):
+                raise StaleState(competition_id)
             kind = "competition.paused" if paused else "competition.resumed"
             await core.competitions.tell(competition_id, core.clock.now(), [NewEvent(kind)])
     return await core.competitions.load(competition_id)

@@ -97,7 +97,7 @@ class AdminCli:
     async def on_terminal(
         self, *words: str, answers: Mapping[str, Answer] | None = None, env: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
-        """Exit code and all that a terminal shows. Answers are typed, or done, once their question appears."""
+        """Exit code and all that a terminal shows. Answers are typed, or done, once the question appears."""
         master, slave = pty.openpty()
         fcntl.ioctl(
             slave, termios.TIOCSWINSZ, (50).to_bytes(2, "little") + (200).to_bytes(2, "little") + bytes(4)

@@ -1,0 +1,19 @@
+"""The short form of `make torture`: a core that dies where money is about to move, and just after."""
+
+from pathlib import Path
+
+from torture.harness import CLOSED, play
+
+MONEY = r"^(before|after) (lightning|POST /tx)|^lightning|commit runner/payments|commit runner/closing"
+
+
+async def test_a_core_that_is_killed_around_every_movement_of_money_loses_and_doubles_nothing(
+    tmp_path: Path,
+) -> None:
+    undisturbed = await play(tmp_path / "undisturbed", CLOSED, most=0)
+    tortured = await play(tmp_path / "tortured", CLOSED, most=1, only=MONEY, seconds=120)
+    assert undisturbed.died_at.total() == 0
+    assert tortured.died_at.total() >= 15
+    assert tortured.state == undisturbed.state == "COMPLETED"
+    assert tortured.balances == undisturbed.balances
+    assert tortured.fees_sats == undisturbed.fees_sats

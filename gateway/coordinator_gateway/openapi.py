@@ -4,6 +4,7 @@ Comments are not in the descriptors that the stubs carry. `api.binpb` is a descr
 that protoc writes from the same files; only its comments are used.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import metadata, resources
@@ -66,6 +67,55 @@ _PROBLEM = {
 }
 
 
+# Every answer that is no success, by status: its name, what it says, and the header it has besides.
+_ERRORS: dict[int, tuple[str, str, str]] = {
+    400: ("InvalidRequest", "The request is wrong; errors says where.", ""),
+    401: ("Unauthorized", "It needs authorization, or what was given is not valid.", "WWW-Authenticate"),
+    403: ("NotAllowed", "It is not for this caller.", ""),
+    404: ("NotFound", "There is no such thing.", ""),
+    409: ("Conflict", "Not possible in the present state, or in conflict with another request.", ""),
+    413: ("BodyTooLarge", "The body is too large.", ""),
+    415: ("UnsupportedMediaType", "The body is no JSON by its media type.", ""),
+    429: ("LimitReached", "Too many requests, or no room left.", "Retry-After"),
+    500: ("InternalError", "The server failed; its log has the request's id.", ""),
+    503: ("NotAvailable", "Not available at the moment; try again.", "Retry-After"),
+    504: ("TimedOut", "The coordinator did not answer in time.", ""),
+}
+_STREAM_ERRORS = (400, 401, 404, 429, 500, 503, 504)
+_HEADERS: dict[str, dict[str, Any]] = {
+    "X-Request-Id": {
+        "description": "Names the request in the logs; the one that was sent, if it was a sane one.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
+    },
+    "Retry-After": {
+        "description": "After how many seconds to try again.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "WWW-Authenticate": {
+        "description": "The scheme to authorize by.",
+        "required": True,
+        "schema": {"type": "string", "const": "Nostr"},
+    },
+}
+_INTEGERS = (
+    FieldDescriptor.CPPTYPE_INT32,
+    FieldDescriptor.CPPTYPE_INT64,
+    FieldDescriptor.CPPTYPE_UINT32,
+    FieldDescriptor.CPPTYPE_UINT64,
+)
+_NEVER_NEGATIVE = ("sequence", "_sats", "_blocks", "_vb")
+# How comments state limits: "1,000 to 100,000,000", "at least 330", "1 to 100 characters",
+# "up to 128 characters".
+_RANGE = re.compile(r"\b([0-9][0-9,]*) to ([0-9][0-9,]*[0-9]|[0-9])\b")
+_AT_LEAST = re.compile(r"\bat least ([0-9][0-9,]*)\b")
+_LENGTH = re.compile(r"\b(?:([0-9]+)|up) to ([0-9]+) characters\b")
+# Printable ASCII; spaces around a header's value are no part of it.
+_IDEMPOTENCY_KEY = "^[!-~]([ -~]*[!-~])?$"
+# RFC 9562, section 5.7, as the core takes it.
+_UUID7 = "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+
+
 def document(bindings: Iterable[Binding], *, server: str = "/") -> dict[str, Any]:
     """The document for these bindings."""
     schemas: dict[str, Any] = {"Problem": _PROBLEM}
@@ -97,16 +147,14 @@ def document(bindings: Iterable[Binding], *, server: str = "/") -> dict[str, Any
         "paths": paths,
         "components": {
             "schemas": dict(sorted(schemas.items())),
+            "headers": _HEADERS,
             "responses": {
-                "Problem": {
-                    "description": (
-                        "The request failed. 400: it is wrong, errors says where. 401: it needs "
-                        "authorization. 403: not for this caller. 404: there is no such thing. 409: not "
-                        "possible in the present state (FAILED_PRECONDITION), or in conflict with another "
-                        "request. 413: too large. 429: too many or full. 503, 504: try again later."
-                    ),
+                name: {
+                    "description": text,
+                    "headers": _headers(*([header] if header else [])),
                     "content": {"application/problem+json": {"schema": _ref("Problem")}},
                 }
+                for name, text, header in _ERRORS.values()
             },
             "securitySchemes": {
                 "nostr": {
@@ -148,8 +196,8 @@ def _operation(binding: Binding, schemas: dict[str, Any]) -> dict[str, Any]:
         "description": text,
         "parameters": list(_parameters(binding, schemas)),
         "responses": {
-            "200": _answer(binding, schemas),
-            "default": {"$ref": "#/components/responses/Problem"},
+            "200": {"headers": _headers(), **_answer(binding, schemas)},
+            **_errors(_STREAM_ERRORS if method.server_streaming else _ERRORS),
         },
         # What a call needs is in its description; the core decides. {}: none may do.
         "security": [{"nostr": []}, {"session": []}, {"cookie": []}, {}],
@@ -157,6 +205,14 @@ def _operation(binding: Binding, schemas: dict[str, Any]) -> dict[str, Any]:
     if binding.body:
         operation["requestBody"] = _body(binding, schemas)
     return operation
+
+
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *names)}
+
+
+def _errors(statuses: Iterable[int]) -> dict[str, Any]:
+    return {str(status): {"$ref": f"#/components/responses/{_ERRORS[status][0]}"} for status in statuses}
 
 
 def _parameters(binding: Binding, schemas: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -177,7 +233,7 @@ def _parameters(binding: Binding, schemas: dict[str, Any]) -> Iterator[dict[str,
             "name": "Idempotency-Key",
             "in": "header",
             "description": "The same key with the same content does it once.",
-            "schema": {"type": "string", "maxLength": 128},
+            "schema": {"type": "string", "pattern": _IDEMPOTENCY_KEY, "maxLength": 128},
         }
 
 
@@ -213,22 +269,58 @@ def _answer(binding: Binding, schemas: dict[str, Any]) -> dict[str, Any]:
     method = binding.method
     output: Any = method.output_type
     if method.server_streaming:
-        item = output.fields_by_name
-        for name in ("event", "snapshot"):
-            _message_ref(item[name].message_type, schemas)
         return {
             "description": (
                 "Server-sent events. First, unless the stream is resumed, `event: snapshot` with a Snapshot "
                 "as data and no id. Then one frame per event: `id` is its sequence, `event` its kind, `data` "
                 "an Event. A comment at least every 15 seconds."
             ),
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            # Of each frame, not of the whole stream.
+            "content": {
+                "text/event-stream": {
+                    "schema": {
+                        "oneOf": [
+                            _frame(output.fields_by_name["snapshot"], schemas, {"const": "snapshot"}),
+                            _frame(
+                                output.fields_by_name["event"],
+                                schemas,
+                                {"not": {"const": "snapshot"}},
+                                id_=True,
+                            ),
+                        ]
+                    }
+                }
+            },
         }
     if binding.response_body:
         schema = _field_type(output.fields_by_name[binding.response_body], schemas)
     else:
         schema = _message_ref(output, schemas)
     return {"description": comments().get(output.full_name, "OK"), "content": _json(schema)}
+
+
+def _frame(
+    field: FieldDescriptor, schemas: dict[str, Any], kind: dict[str, Any], *, id_: bool = False
+) -> dict[str, Any]:
+    """A frame of an event stream, whose data is a message as JSON."""
+    message: Any = field.message_type
+    properties: dict[str, Any] = {
+        "event": {"type": "string", **kind},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": _message_ref(message, schemas),
+        },
+    }
+    if id_:
+        properties["id"] = {"type": "string", "pattern": "^[1-9][0-9]*$"}
+    return {
+        "type": "object",
+        "description": comments().get(field.full_name, ""),
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def _health() -> dict[str, Any]:
@@ -250,8 +342,8 @@ def _health() -> dict[str, Any]:
         "tags": ["Health"],
         "summary": "Whether the coordinator can serve.",
         "responses": {
-            "200": {"description": "It can.", "content": body},
-            "503": {"description": "It cannot.", "content": body},
+            "200": {"description": "It can.", "headers": _headers(), "content": body},
+            "503": {"description": "It cannot.", "headers": _headers(), "content": body},
         },
         "security": [{}],
     }
@@ -285,7 +377,7 @@ def _message_schema(
             continue
         behavior = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
         schema = _field_type(field, schemas)
-        if field.has_presence and not field.is_repeated:
+        if field.has_presence and not field.is_repeated and field_behavior_pb2.REQUIRED not in behavior:
             schema = _nullable(schema)
         if text := comments().get(field.full_name):
             schema["description"] = text
@@ -324,7 +416,36 @@ def _single_type(field: FieldDescriptor, schemas: dict[str, Any]) -> dict[str, A
         return _enum_ref(field.enum_type, schemas)
     if field.type == FieldDescriptor.TYPE_BYTES:
         return {"type": "string", "pattern": "^([0-9a-f]{2})*$"}
-    return dict(_SCALARS[field.cpp_type])
+    return _SCALARS[field.cpp_type] | _limits(field)
+
+
+def _limits(field: FieldDescriptor) -> dict[str, Any]:
+    """What the field's comment says of its values: that it is an id, from where to where, how long."""
+    text = comments().get(field.full_name, "")
+    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        if text.startswith("UUIDv7"):
+            return {} if "empty" in text else {"pattern": _UUID7}
+        length = _LENGTH.search(text)
+        return {"minLength": int(length[1] or 0), "maxLength": int(length[2])} if length else {}
+    if field.cpp_type not in _INTEGERS:
+        return {}
+    # More than the largest page is the largest page (AIP-158).
+    if field.name == "page_size":
+        return {"minimum": 0}
+    limits = {"minimum": 0} if field.name.endswith(_NEVER_NEGATIVE) else {}
+    if least := _AT_LEAST.search(text):
+        limits["minimum"] = _number(least[1])
+    if found := _RANGE.search(text):
+        # 0 is what is not set, and stands for a default.
+        required = (
+            field_behavior_pb2.REQUIRED in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+        )
+        limits |= {"minimum": _number(found[1]) if required else 0, "maximum": _number(found[2])}
+    return limits
+
+
+def _number(text: str) -> int:
+    return int(text.replace(",", ""))
 
 
 def _enum_ref(enum: EnumDescriptor, schemas: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The OpenAPI document."""
 
 import json
+import re
 from collections.abc import Iterator
 from importlib import resources
 from typing import Any
@@ -88,7 +89,9 @@ def test_schemas_say_what_the_codec_does(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     terms = schemas["CompetitionTerms"]
     assert terms["properties"]["entry_fee_sats"]["type"] == "integer"
-    assert terms["properties"]["start_observation_at"]["type"] == ["string", "null"]
+    # Required: not null; one that need not be there may be.
+    assert terms["properties"]["start_observation_at"]["type"] == "string"
+    assert schemas["Competition"]["properties"]["created_at"]["type"] == ["string", "null"]
     assert "entry_fee_sats" in terms["required"]
     assert "created" in schemas["CompetitionState"]["enum"]
     assert "`created`: Announced" in schemas["CompetitionState"]["description"]
@@ -111,5 +114,49 @@ def test_security_and_errors(document: dict[str, Any]) -> None:
         for operation in path.values():
             for requirement in operation["security"]:
                 assert set(requirement) <= set(schemes)
-    problem = document["components"]["responses"]["Problem"]["content"]
-    assert list(problem) == ["application/problem+json"]
+    for response in document["components"]["responses"].values():
+        assert list(response["content"]) == ["application/problem+json"]
+        assert "X-Request-Id" in response["headers"]
+
+
+def test_every_status_is_named(document: dict[str, Any]) -> None:
+    for path, item in document["paths"].items():
+        for verb, operation in item.items():
+            assert "default" not in operation["responses"], f"{verb} {path}"
+            assert {"200", "503"} <= set(operation["responses"])
+    send = document["paths"]["/api/v1/wallet/send"]["post"]["responses"]
+    assert {int(status) for status in send} == {200, 400, 401, 403, 404, 409, 413, 415, 429, 500, 503, 504}
+
+
+def test_limits_are_those_of_the_comments(document: dict[str, Any]) -> None:
+    def limits(schema: dict[str, Any]) -> dict[str, Any]:
+        names = ("pattern", "minimum", "maximum", "minLength", "maxLength")
+        return {name: schema[name] for name in names if name in schema}
+
+    schemas = document["components"]["schemas"]
+    terms = schemas["CompetitionTerms"]["properties"]
+    assert limits(terms["name"]) == {"minLength": 1, "maxLength": 100}
+    assert limits(terms["entry_fee_sats"]) == {"minimum": 1000, "maximum": 100_000_000}
+    # Not required: 0 stands for a default.
+    assert limits(terms["relative_locktime_blocks"]) == {"minimum": 0, "maximum": 32767}
+    assert limits(terms["signing_at"]) == {}
+    competition_id = schemas["Ticket"]["properties"]["competition_id"]
+    assert re.fullmatch(competition_id["pattern"], "0190e3a0-0000-7000-8000-000000000000")
+    assert not re.fullmatch(competition_id["pattern"], "0190e3a0-0000-4000-8000-000000000000")
+    # May be empty.
+    assert limits(schemas["Entry"]["properties"]["id"]) == {}
+    (page_size,) = [
+        parameter["schema"]
+        for parameter in document["paths"]["/api/v1/entries"]["get"]["parameters"]
+        if parameter["name"] == "page_size"
+    ]
+    assert limits(page_size) == {"minimum": 0}
+
+
+def test_frames_of_event_streams(document: dict[str, Any]) -> None:
+    content = document["paths"]["/api/v1/events"]["get"]["responses"]["200"]["content"]
+    snapshot, event = content["text/event-stream"]["schema"]["oneOf"]
+    assert snapshot["properties"]["data"]["contentSchema"] == {"$ref": "#/components/schemas/Snapshot"}
+    assert "id" not in snapshot["properties"]
+    assert event["properties"]["data"]["contentSchema"] == {"$ref": "#/components/schemas/Event"}
+    assert "id" in event["required"]

@@ -127,11 +127,11 @@ export interface CompetitionTerms {
    */
   scoring_fields: string[];
   /** When observations start to count; no entry is taken from then on. */
-  start_observation_at: string | null;
+  start_observation_at: string;
   /** When observations stop to count. */
-  end_observation_at: string | null;
+  end_observation_at: string;
   /** When the oracle attests. */
-  signing_at: string | null;
+  signing_at: string;
   /**
    * The contract's delta: blocks between outcome and split, and between split and a winner's own claim. 1 to
    * 32767.
@@ -694,11 +694,11 @@ export interface CompetitionTermsInput {
    */
   scoring_fields: string[];
   /** When observations start to count; no entry is taken from then on. */
-  start_observation_at: string | null;
+  start_observation_at: string;
   /** When observations stop to count. */
-  end_observation_at: string | null;
+  end_observation_at: string;
   /** When the oracle attests. */
-  signing_at: string | null;
+  signing_at: string;
   /**
    * The contract's delta: blocks between outcome and split, and between split and a winner's own claim. 1 to
    * 32767.
@@ -773,7 +773,7 @@ export interface CreateCompetitionRequest {
   /** UUIDv7; empty: the server chooses. Repeating a request with the same id creates nothing new. */
   id?: string;
   /** What is agreed. */
-  terms: CompetitionTermsInput | null;
+  terms: CompetitionTermsInput;
 }
 
 /** Which one. */

@@ -23,6 +23,18 @@ KEPT_SECONDS: Final = 24 * 3600
 MAX_KEY_CHARACTERS: Final = 128
 
 
+def check_key(key: str) -> None:
+    """Refuses a key that could not be kept, whether or not the method keeps it.
+
+    Raises:
+        InvalidInput: the key is malformed.
+    """
+    if not (1 <= len(key) <= MAX_KEY_CHARACTERS and key.isascii() and key.isprintable()):
+        raise InvalidInput.of(
+            "idempotency-key", f"must have 1 to {MAX_KEY_CHARACTERS} printable ASCII characters"
+        )
+
+
 class IdempotentAnswers:
     """Answers by key, kept for a day."""
 
@@ -43,18 +55,13 @@ class IdempotentAnswers:
         Args:
             pubkey: the caller.
             method: full name.
-            key: chosen by the caller for this one request.
+            key: chosen by the caller for this one request, and checked.
             request: parsed, so that two encodings of the same content count as the same.
             carry_out: takes the id for a server-named object; called unless there is an answer already.
 
         Raises:
-            InvalidInput: the key is malformed.
             AlreadyExists: the key was used with other content.
         """
-        if not (1 <= len(key) <= MAX_KEY_CHARACTERS and key.isascii() and key.isprintable()):
-            raise InvalidInput.of(
-                "idempotency-key", f"must have 1 to {MAX_KEY_CHARACTERS} printable ASCII characters"
-            )
         row_key = hashlib.sha256("\x00".join((pubkey, method, key)).encode()).hexdigest()
         request_hash = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
         lock = self._locks.setdefault(row_key, asyncio.Lock())

@@ -16,7 +16,7 @@ from coordinator.api.access import ACCESS, IDEMPOTENT, PACKAGE, Access
 from coordinator.api.auth import Authenticator
 from coordinator.api.call import Call
 from coordinator.api.errors import abort
-from coordinator.api.idempotency import IdempotentAnswers
+from coordinator.api.idempotency import IdempotentAnswers, check_key
 from coordinator.api.metadata import CallMetadata
 from coordinator.api.text import check_text
 from coordinator.core import Core
@@ -123,11 +123,14 @@ class ApiInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             raise InvalidInput.of("", "the request is no message of this method") from None
         caller = await self._authenticator.caller(method, access, metadata, request_bytes)
         check_text(request)
+        idempotency_key = metadata.get("idempotency-key") if metadata.has("idempotency-key") else None
+        if idempotency_key is not None:
+            check_key(idempotency_key)
         call = Call(
             method,
             calls.request_id.get(),
             caller,
-            metadata.get("idempotency-key") if metadata.has("idempotency-key") else None,
+            idempotency_key,
         )
         return request, call
 

@@ -354,6 +354,8 @@ export interface GetStatusResponse {
   started_at: string | null;
   /** When it fails if not complete. */
   deadline_at: string | null;
+  /** Every player of the competition must approve what its key signs; an entry without that is refused. */
+  approval_required: boolean;
 }
 
 /** What the runner knows. */
@@ -458,6 +460,14 @@ export interface ListOutputsResponse {
   next_page_token: string;
 }
 
+/** A page of signing sessions. */
+export interface ListSigningSessionsResponse {
+  /** In the order of their creation. */
+  sessions: SigningSession[];
+  /** Empty on the last page, which may grow as long as the competition is being signed. */
+  next_page_token: string;
+}
+
 /** The session. */
 export interface LoginResponse {
   /** The caller. */
@@ -483,6 +493,11 @@ export interface ParticipantApproval {
   approval_required: boolean;
   /** It approved. */
   approved: boolean;
+  /**
+   * The current round waits for it, or ended without it: its key is not with an enclave, or its approval of
+   * some signing session is missing.
+   */
+  missing: boolean;
 }
 
 /** A winner's prize. */
@@ -573,6 +588,40 @@ export interface SendResponse {
   txid: string;
   /** Fee. */
   fee_sats: number;
+}
+
+/** As it is now. */
+export interface SetApprovalModeResponse {
+  /** Whether every player must approve. */
+  required: boolean;
+}
+
+/** One signature that is asked for. */
+export interface SigningItem {
+  /** UUIDv7. */
+  batch_item_id: string;
+  /** What it is for: an outcome ("att3", "exp") or a win condition ("att3:p1"). */
+  key: string;
+  /** What is signed, 32 bytes hex. */
+  sighash: string;
+  /** Locking point of an adaptor signature, 33 bytes hex; empty: a plain signature. */
+  adaptor_point: string;
+  /** The subset of keys that signs, UUIDv7; empty: the whole group. */
+  subset_id: string;
+}
+
+/** One batch, as one attempt at it asks to sign it. */
+export interface SigningSession {
+  /** UUIDv7. */
+  signing_session_id: string;
+  /** The keygen session whose keys sign, UUIDv7. */
+  keygen_session_id: string;
+  /** The batch's place among those of its keygen session. */
+  batch: number;
+  /** 0, then one more for each time that the batch failed. */
+  attempt: number;
+  /** What it signs. */
+  items: SigningItem[];
 }
 
 /** Competitions as of a sequence. */
@@ -1066,6 +1115,24 @@ export interface GetStatusRequest {
   competition_id: string;
 }
 
+/** The mode of a competition. */
+export interface SetApprovalModeRequest {
+  /** UUIDv7. */
+  competition_id: string;
+  /** Whether every player must approve. */
+  required?: boolean;
+}
+
+/** Which sessions. */
+export interface ListSigningSessionsRequest {
+  /** UUIDv7. */
+  competition_id: string;
+  /** Sessions a page, 1 to 50; 0: 20. */
+  page_size?: number;
+  /** From the page before; empty: the first. */
+  page_token?: string;
+}
+
 /** The remote MuSig2 service's sessions of a competition. */
 export class KeymeldService {
   readonly #call: Call;
@@ -1092,6 +1159,31 @@ export class KeymeldService {
     options?: CallOptions,
   ): Promise<GetStatusResponse> {
     return this.#call(operations.KeymeldService_GetStatus, request, options);
+  }
+
+
+  /**
+   * Decides whether every player must approve what its key signs (admin). FAILED_PRECONDITION once a ticket
+   * was requested: it belongs to what a player agrees to. Repeating it is harmless.
+   */
+  setApprovalMode(
+    request: SetApprovalModeRequest,
+    options?: CallOptions,
+  ): Promise<SetApprovalModeResponse> {
+    return this.#call(operations.KeymeldService_SetApprovalMode, request, options);
+  }
+
+
+  /**
+   * What the players are asked to approve: the signing sessions with every item, in pages, in the order in
+   * which they were created. Only for owners of the competition's entries. A player compares them, and what
+   * keymeld itself says of them, with the contract as it rebuilt it (docs/keymeld.md).
+   */
+  listSigningSessions(
+    request: ListSigningSessionsRequest,
+    options?: CallOptions,
+  ): Promise<ListSigningSessionsResponse> {
+    return this.#call(operations.KeymeldService_ListSigningSessions, request, options);
   }
 }
 
@@ -1456,6 +1548,16 @@ export const operations = {
   KeymeldService_GetStatus: {
     method: "GET",
     path: "/api/v1/competitions/{competition_id}/keymeld/status",
+    body: "",
+  },
+  KeymeldService_SetApprovalMode: {
+    method: "POST",
+    path: "/api/v1/competitions/{competition_id}/keymeld/approval",
+    body: "*",
+  },
+  KeymeldService_ListSigningSessions: {
+    method: "GET",
+    path: "/api/v1/competitions/{competition_id}/keymeld/signing_sessions",
     body: "",
   },
   PayoutService_RequestPayout: {

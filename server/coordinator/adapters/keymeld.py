@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from coordinator.contract import adaptor, schnorr
 from coordinator.contract.dlc import SigningJob
 from coordinator.ports.keymeld import (
+    ItemAsked,
     KeygenPlan,
     KeygenProgress,
     KeygenResult,
@@ -24,6 +25,7 @@ from coordinator.ports.keymeld import (
     KeymeldRefused,
     KeymeldTimeout,
     KeymeldUnavailable,
+    SessionAsked,
     SigningProgress,
 )
 from coordinator_client.keymeld import (
@@ -123,6 +125,7 @@ class KeymeldAdapter:
         signing_session_id: Callable[[int, int, int], str],
         on_progress: Callable[[SigningProgress], Awaitable[None]],
         timeout_seconds: int,
+        on_session: Callable[[SessionAsked], Awaitable[None]] | None = None,
     ) -> Mapping[str, bytes]:
         """See `coordinator.ports.keymeld.Keymeld.sign`."""
         with _port_errors():
@@ -141,6 +144,7 @@ class KeymeldAdapter:
                 ),
                 signing_session_id=signing_session_id,
                 on_progress=on_progress,
+                on_session=on_session,
                 timeout_secs=max(1, min(timeout_seconds, _LONGEST_TIMEOUT_SECONDS)),
             )
             try:
@@ -151,6 +155,13 @@ class KeymeldAdapter:
                     raise
                 raise KeymeldTimeout(f"not signed within {timeout_seconds} s: {signing.summary()}") from None
 
+    def cut(self, plan: KeygenPlan, jobs: Sequence[SigningJob]) -> "CutBatches":
+        """See `coordinator.ports.keymeld.Keymeld.cut`."""
+        with _port_errors():
+            layout = self._layout(plan)
+            batches = cut_batches(jobs, layout, self._limits)
+            return CutBatches(layout, {(batch.keygen, batch.index): batch for batch in batches})
+
     def _layout(self, plan: KeygenPlan) -> Layout:
         return lay_out(
             plan.winner_sets,
@@ -159,6 +170,20 @@ class KeymeldAdapter:
             users=[participant.user_id for participant in plan.participants],
             limits=self._limits,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class CutBatches:
+    """Implements `coordinator.ports.keymeld.Batches`."""
+
+    layout: Layout
+    batches: Mapping[tuple[int, int], Batch]
+
+    def items(self, keygen_index: int, batch_index: int, signing_session_id: str) -> list[ItemAsked]:
+        """See `coordinator.ports.keymeld.Batches.items`."""
+        batch = self.batches[keygen_index, batch_index]
+        items = batch_items(batch, self.layout, signing_session_id)
+        return [ItemAsked(items[job.key].batch_item_id, job, items[job.key].subset_id) for job in batch.jobs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +366,7 @@ class _Signing:
     required: frozenset[str]
     signing_session_id: Callable[[int, int, int], str]
     on_progress: Callable[[SigningProgress], Awaitable[None]]
+    on_session: Callable[[SessionAsked], Awaitable[None]] | None
     timeout_secs: int
     done: int = 0
     approved: dict[tuple[int, int], frozenset[str]] = field(default_factory=dict)
@@ -397,6 +423,11 @@ class _Signing:
             signing_id = self.signing_session_id(batch.keygen, batch.index, attempt)
             items = batch_items(batch, self.layout, signing_id)
             fresh = await self._create(batch, signing_id, items)
+            if self.on_session is not None:
+                keygen_id = self.layout.sessions[batch.keygen][0]
+                await self.on_session(
+                    SessionAsked(signing_id, keygen_id, batch.keygen, batch.index, attempt, len(batch.jobs))
+                )
             state = await self._wait(batch, signing_id)
             if state.status == SigningStatus.COMPLETED:
                 try:

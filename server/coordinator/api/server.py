@@ -125,7 +125,7 @@ def build_server(
     competition_pb2_grpc.add_CompetitionServiceServicer_to_server(CompetitionService(core, contracts), server)
     ticket_pb2_grpc.add_TicketServiceServicer_to_server(TicketService(core), server)
     entry_pb2_grpc.add_EntryServiceServicer_to_server(EntryService(core), server)
-    keymeld_pb2_grpc.add_KeymeldServiceServicer_to_server(KeymeldService(core), server)
+    keymeld_pb2_grpc.add_KeymeldServiceServicer_to_server(KeymeldService(core, contracts), server)
     payout_pb2_grpc.add_PayoutServiceServicer_to_server(PayoutService(core, contracts), server)
     wallet_pb2_grpc.add_WalletServiceServicer_to_server(WalletService(core), server)
     user_pb2_grpc.add_UserServiceServicer_to_server(UserService(core), server)

@@ -271,6 +271,11 @@ def _check_content(new: NewEntry, record: CompetitionRecord) -> None:
             len(value) <= MAX_BACKUP_CHARACTERS, field, f"has more than {MAX_BACKUP_CHARACTERS:,} characters"
         )
     _check_keymeld(checks, new.keymeld, facts.keygen_session_ids)
+    checks.require(
+        new.keymeld.require_signing_approval or not facts.approval_required,
+        "entry.keymeld.require_signing_approval",
+        "must be set: in this competition every player approves what its key signs",
+    )
     checks.finish()
 
 

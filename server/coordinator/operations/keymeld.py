@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from coordinator.contract.dlc import TicketedDLC
+from coordinator.contracts import ContractCache
 from coordinator.core import Core
-from coordinator.domain.errors import InvalidInput, NotFound, PermissionDenied
+from coordinator.domain.errors import InvalidInput, NotFound, PermissionDenied, PreconditionFailed
 from coordinator.domain.ids import check_uuid7
 from coordinator.domain.states import (
     CANCELLABLE,
@@ -20,12 +24,18 @@ from coordinator.domain.states import (
 )
 from coordinator.operations.entries import own_entry
 from coordinator.operations.listing import live_entries
-from coordinator.store.models import EntryRow, EventRow
+from coordinator.ports.keymeld import Batches, ItemAsked, KeygenPlan, KeymeldParticipant
+from coordinator.store.competitions import CompetitionRecord, record_of
+from coordinator.store.events import NewEvent
+from coordinator.store.models import CompetitionRow, EntryRow, EventRow, TicketRow
 from coordinator_client.nostr import nip44
 
+KEYGEN_PROGRESS = "keymeld.keygen_progress"
+SIGNING_PROGRESS = "keymeld.signing_progress"
+SIGNING_REQUESTED = "keymeld.signing_requested"
 _ORDER = [state.name for state in CANCELLABLE]
-_KEYGEN_PROGRESS = "keymeld.keygen_progress"
-_SIGNING_PROGRESS = "keymeld.signing_progress"
+# Cut batches hold every signing job: tens of megabytes for a large field.
+_KEPT_BATCHES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +50,14 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Participant:
-    """One player's part: its key is with an enclave, it must approve, it has approved."""
+    """One player's part: its key is with an enclave, it must approve, it has approved, it is waited for."""
 
     user_id: str
     entry_id: str
     registered: bool
     approval_required: bool
     approved: bool
+    missing: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,44 @@ class Progress:
     batches_total: int
     started_at: int | None
     deadline_at: int | None
+    approval_required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AskedSession:
+    """A signing session that players are asked to approve, with its items. `sequence` is its event's."""
+
+    sequence: int
+    signing_session_id: str
+    keygen_session_id: str
+    batch: int
+    attempt: int
+    items: Sequence[ItemAsked]
+
+
+async def set_approval_mode(core: Core, competition_id: str, required: bool) -> bool:
+    """Decides whether every player must approve what its key signs. Repeating it is harmless.
+
+    Raises:
+        InvalidInput, NotFound: as the names say.
+        PreconditionFailed: somebody has requested a ticket: the mode belongs to what is agreed then.
+    """
+    check_uuid7("competition_id", competition_id)
+    await core.competitions.load(competition_id)
+    async with core.competitions.transaction():
+        # Who requests a ticket locks this row as well.
+        record = record_of(await CompetitionRow.filter(id=competition_id).select_for_update().get())
+        if record.status.facts.approval_required == required:
+            return required
+        sold = await TicketRow.exists(competition_id=competition_id)
+        if sold or not isinstance(record.status, Created):
+            raise PreconditionFailed(
+                "the approval mode is fixed once a ticket was requested", reason="APPROVAL_MODE_FIXED"
+            )
+        changed = Created(facts=replace(record.status.facts, approval_required=required))
+        told = [NewEvent("keymeld.approval_mode", {"required": required})]
+        await core.competitions.advance(record, changed, core.clock.now(), told)
+    return required
 
 
 async def join(core: Core, competition_id: str, entry_id: str, owner_pubkey: str) -> Joined:
@@ -97,23 +146,27 @@ async def progress(core: Core, competition_id: str) -> Progress:
     record = await core.competitions.load(competition_id)
     status = record.status
     keygen, signing = _round_statuses(status)
-    registered = await _told(competition_id, _KEYGEN_PROGRESS, "registered")
-    approved = await _told(competition_id, _SIGNING_PROGRESS, "approved")
+    registered = await _told(competition_id, KEYGEN_PROGRESS, "registered")
+    approved = await _told(competition_id, SIGNING_PROGRESS, "approved")
     batches = (
-        await EventRow.filter(competition_id=competition_id, kind=_SIGNING_PROGRESS)
+        await EventRow.filter(competition_id=competition_id, kind=SIGNING_PROGRESS)
         .order_by("-sequence")
         .first()
     )
     participants = []
     for entry in await _participants(competition_id, status):
         required = bool(entry.keymeld["require_signing_approval"])
+        with_enclave = keygen == "completed" or entry.ticket_id in registered
+        has_approved = required and (signing == "completed" or entry.ticket_id in approved)
         participants.append(
             Participant(
                 user_id=entry.ticket_id,
                 entry_id=entry.id,
-                registered=keygen == "completed" or entry.ticket_id in registered,
+                registered=with_enclave,
                 approval_required=required,
-                approved=required and (signing == "completed" or entry.ticket_id in approved),
+                approved=has_approved,
+                missing=(keygen in ("collecting_participants", "failed") and not with_enclave)
+                or (signing in ("in_progress", "failed") and required and not has_approved),
             )
         )
     under_way = status if isinstance(status, AwaitingKeygen | AwaitingSigning) else None
@@ -125,6 +178,105 @@ async def progress(core: Core, competition_id: str) -> Progress:
         batches_total=_number(batches, "total"),
         started_at=under_way.started_at if under_way else None,
         deadline_at=under_way.deadline_at if under_way else None,
+        approval_required=status.facts.approval_required,
+    )
+
+
+class SigningSessions:
+    """What players are asked to approve. Items are made anew from the contract; which sessions there are, the
+    log knows."""
+
+    def __init__(self, core: Core, contracts: ContractCache) -> None:
+        self._core = core
+        self._contracts = contracts
+        self._batches: OrderedDict[str, Batches] = OrderedDict()
+        self._cutting = asyncio.Lock()
+
+    async def list(
+        self, competition_id: str, owner_pubkey: str, *, after_sequence: int, limit: int
+    ) -> list[AskedSession]:
+        """A page of sessions in the order in which they were created, whose events come after a sequence.
+
+        Raises:
+            InvalidInput, NotFound: as the names say.
+            PermissionDenied: the caller has no entry in this competition.
+        """
+        check_uuid7("competition_id", competition_id)
+        record = await self._core.competitions.load(competition_id)
+        if not await EntryRow.exists(competition_id=competition_id, owner_pubkey=owner_pubkey):
+            raise PermissionDenied("you have no entry in this competition", reason="NO_ENTRY")
+        if not isinstance(record.status, AwaitingSigning):
+            return []  # what was asked before was answered, or is asked no more
+        rows = (
+            await EventRow.filter(
+                competition_id=competition_id, kind=SIGNING_REQUESTED, sequence__gt=after_sequence
+            )
+            .order_by("sequence")
+            .limit(limit)
+        )
+        if not rows:
+            return []
+        batches = await self._batches_of(record, record.status)
+        return await asyncio.to_thread(lambda: [_asked(row, batches) for row in rows])
+
+    async def _batches_of(self, record: CompetitionRecord, status: AwaitingSigning) -> Batches:
+        async with self._cutting:
+            if record.id not in self._batches:
+                dlc = await self._contracts.of(status)
+                plan = await keygen_plan(self._core, dlc, status)
+
+                def cut() -> Batches:
+                    return self._core.keymeld.cut(plan, list(dlc.signing_jobs()))
+
+                self._batches[record.id] = await asyncio.to_thread(cut)
+            self._batches.move_to_end(record.id)
+            while len(self._batches) > _KEPT_BATCHES:
+                self._batches.popitem(last=False)
+            return self._batches[record.id]
+
+
+def _asked(row: EventRow, batches: Batches) -> AskedSession:
+    data = row.data
+    signing_session_id = str(data["signing_session_id"])
+    return AskedSession(
+        sequence=row.sequence,
+        signing_session_id=signing_session_id,
+        keygen_session_id=str(data["keygen_session_id"]),
+        batch=data["batch"],
+        attempt=data["attempt"],
+        items=batches.items(data["keygen"], data["batch"], signing_session_id),
+    )
+
+
+async def keygen_plan(core: Core, dlc: TicketedDLC, status: AwaitingKeygen | AwaitingSigning) -> KeygenPlan:
+    """What identifies the competition's keymeld sessions; the same at every call."""
+    facts = status.facts
+    keys = core.keys(facts.competition_id)
+    by_id = {entry.id: entry for entry in await live_entries(facts.competition_id)}
+    return KeygenPlan(
+        session_ids=facts.keygen_session_ids,
+        seed=keys.keymeld_seed,
+        coordinator_user_id=facts.keymeld_coordinator_user_id,
+        coordinator_private_key=keys.market_maker_secret,
+        participants=tuple(_participant(by_id[player.entry_id]) for player in status.roster),
+        winner_sets=tuple(dlc.winner_sets()),
+        timeout_seconds=core.settings.keygen_seconds + core.settings.signing_seconds,
+    )
+
+
+def _participant(entry: EntryRow) -> KeymeldParticipant:
+    registration = entry.keymeld
+    auth_pubkeys = registration["auth_pubkeys"]
+    ciphertexts = registration["ciphertexts"]
+    assert isinstance(auth_pubkeys, dict)
+    assert isinstance(ciphertexts, list)
+    return KeymeldParticipant(
+        user_id=entry.ticket_id,
+        public_key=bytes.fromhex(entry.ephemeral_pubkey),
+        auth_pubkeys={session: bytes.fromhex(key) for session, key in auth_pubkeys.items()},
+        encrypted_private_keys={c["enclave_id"]: c["encrypted_private_key"] for c in ciphertexts},
+        enclave_key_epochs={c["enclave_id"]: c["key_epoch"] for c in ciphertexts},
+        require_signing_approval=bool(registration["require_signing_approval"]),
     )
 
 

@@ -109,6 +109,35 @@ class SigningProgress:
     """User ids that must approve and have not."""
 
 
+@dataclass(frozen=True, slots=True)
+class SessionAsked:
+    """A signing session exists: one batch, as one attempt at it asks to sign it."""
+
+    signing_session_id: str
+    keygen_session_id: str
+    keygen_index: int
+    batch_index: int
+    attempt: int
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemAsked:
+    """One signature that a signing session asks for; see proto SigningItem."""
+
+    batch_item_id: str
+    job: SigningJob
+    subset_id: str | None
+
+
+class Batches(Protocol):
+    """How a contract's jobs are cut into batches."""
+
+    def items(self, keygen_index: int, batch_index: int, signing_session_id: str) -> Sequence[ItemAsked]:
+        """What a session of that batch asks to sign."""
+        ...
+
+
 class Keymeld(Protocol):
     """The remote MuSig2 service."""
 
@@ -138,6 +167,7 @@ class Keymeld(Protocol):
         signing_session_id: Callable[[int, int, int], str],
         on_progress: Callable[[SigningProgress], Awaitable[None]],
         timeout_seconds: int,
+        on_session: Callable[[SessionAsked], Awaitable[None]] | None = None,
     ) -> Mapping[str, bytes]:
         """Sign every job, in batches side by side.
 
@@ -148,6 +178,7 @@ class Keymeld(Protocol):
                 session that exists under it is continued.
             on_progress: told whenever a count changes.
             timeout_seconds: for the whole call, and of each signing session.
+            on_session: told of each signing session once it exists, at every call again.
 
         Returns:
             job key -> 64-byte Schnorr signature, or 65-byte adaptor signature where the job has an adaptor
@@ -157,5 +188,13 @@ class Keymeld(Protocol):
             KeymeldUnavailable: call again; finished batches are not signed twice.
             KeymeldRefused: a batch failed at every attempt.
             KeymeldTimeout: not finished in time, e.g. for want of approvals.
+        """
+        ...
+
+    def cut(self, plan: KeygenPlan, jobs: Sequence[SigningJob]) -> Batches:
+        """The batches that `sign` makes of the same arguments. It takes its time: call it in a thread.
+
+        Raises:
+            KeymeldRefused: the sessions cannot hold the winner sets.
         """
         ...

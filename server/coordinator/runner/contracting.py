@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 
 from coordinator.contract.dlc import ContractSignatures, TicketedDLC
 from coordinator.contract.errors import ContractError
@@ -19,13 +20,17 @@ from coordinator.domain.states import (
 )
 from coordinator.domain.wallet.coins import WalletCoin
 from coordinator.domain.wallet.selection import Need
-from coordinator.operations.listing import live_entries
+from coordinator.operations.keymeld import (
+    KEYGEN_PROGRESS,
+    SIGNING_PROGRESS,
+    SIGNING_REQUESTED,
+    keygen_plan,
+)
 from coordinator.ports.keymeld import (
-    KeygenPlan,
     KeygenResult,
-    KeymeldParticipant,
     KeymeldRefused,
     KeymeldTimeout,
+    SessionAsked,
     SigningProgress,
 )
 from coordinator.runner.onchain import fee_rate
@@ -33,7 +38,7 @@ from coordinator.runner.step import AT_ONCE, Context, GiveUp, Next
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.contract_store import save_contract
 from coordinator.store.events import NewEvent
-from coordinator.store.models import CompetitionRow, EntryRow
+from coordinator.store.models import CompetitionRow, EventRow
 from coordinator.wallet import to_coin
 
 
@@ -124,7 +129,7 @@ async def await_keygen(context: Context, record: CompetitionRecord, status: Awai
     """Has keymeld aggregate the keys; the adapter compares each with ours."""
     core = context.core
     now = core.clock.now()
-    plan = await keygen_plan(context, record, status)
+    plan = await keygen_plan(core, await context.contracts.of(status), status)
     try:
         result = await core.keymeld.ensure_keygen(plan)
     except (KeymeldRefused, KeymeldTimeout) as error:
@@ -140,13 +145,13 @@ async def await_keygen(context: Context, record: CompetitionRecord, status: Awai
     await _tell_progress(
         context,
         record.id,
-        "keymeld.keygen_progress",
+        KEYGEN_PROGRESS,
         result.sessions_done,
         result.sessions_total,
         {"registered": list(result.registered), "missing": list(result.missing)},
     )
     if now > status.deadline_at:
-        raise GiveUp(f"{len(result.missing)} players are missing at keymeld")
+        raise GiveUp(f"keymeld has not got every player's key in time: missing {_named(result.missing)}")
     return 0.2
 
 
@@ -155,9 +160,10 @@ async def await_signing(context: Context, record: CompetitionRecord, status: Awa
     core = context.core
     now = core.clock.now()
     if now > status.deadline_at:
-        raise GiveUp("keymeld did not sign everything in time")
+        raise GiveUp(f"keymeld did not sign everything in time{await _last_missing(record.id)}")
     dlc = await context.contracts.of(status)
-    plan = await keygen_plan(context, record, status)
+    plan = await keygen_plan(core, dlc, status)
+    asks = any(participant.require_signing_approval for participant in plan.participants)
 
     def signing_session_id(keygen_index: int, batch_index: int, attempt: int) -> str:
         parts = (record.id, str(status.started_at), str(keygen_index), str(batch_index), str(attempt))
@@ -167,7 +173,7 @@ async def await_signing(context: Context, record: CompetitionRecord, status: Awa
         await _tell_progress(
             context,
             record.id,
-            "keymeld.signing_progress",
+            SIGNING_PROGRESS,
             progress.batches_done,
             progress.batches_total,
             {"approved": list(progress.approved), "missing": list(progress.missing)},
@@ -179,6 +185,7 @@ async def await_signing(context: Context, record: CompetitionRecord, status: Awa
             await asyncio.to_thread(lambda: list(dlc.signing_jobs())),
             signing_session_id=signing_session_id,
             on_progress=on_progress,
+            on_session=await _session_teller(context, record.id) if asks else None,
             timeout_seconds=max(1, status.deadline_at - now),
         )
     except (KeymeldRefused, KeymeldTimeout) as error:
@@ -210,52 +217,54 @@ async def _signed(
         await core.competitions.advance(record, ready, now, told)
 
 
-async def keygen_plan(
-    context: Context, record: CompetitionRecord, status: AwaitingKeygen | AwaitingSigning
-) -> KeygenPlan:
-    """What identifies the competition's keymeld sessions; the same at every call."""
-    core = context.core
-    keys = core.keys(record.id)
-    dlc = await context.contracts.of(status)
-    by_id = {entry.id: entry for entry in await live_entries(record.id)}
-    return KeygenPlan(
-        session_ids=status.facts.keygen_session_ids,
-        seed=keys.keymeld_seed,
-        coordinator_user_id=status.facts.keymeld_coordinator_user_id,
-        coordinator_private_key=keys.market_maker_secret,
-        participants=tuple(_participant(by_id[player.entry_id]) for player in status.roster),
-        winner_sets=tuple(dlc.winner_sets()),
-        timeout_seconds=core.settings.keygen_seconds + core.settings.signing_seconds,
-    )
-
-
-def _participant(entry: EntryRow) -> KeymeldParticipant:
-    registration = entry.keymeld
-    auth_pubkeys = registration["auth_pubkeys"]
-    ciphertexts = registration["ciphertexts"]
-    assert isinstance(auth_pubkeys, dict)
-    assert isinstance(ciphertexts, list)
-    return KeymeldParticipant(
-        user_id=entry.ticket_id,
-        public_key=bytes.fromhex(entry.ephemeral_pubkey),
-        auth_pubkeys={session: bytes.fromhex(key) for session, key in auth_pubkeys.items()},
-        encrypted_private_keys={c["enclave_id"]: c["encrypted_private_key"] for c in ciphertexts},
-        enclave_key_epochs={c["enclave_id"]: c["key_epoch"] for c in ciphertexts},
-        require_signing_approval=bool(registration["require_signing_approval"]),
-    )
-
-
 async def _tell_progress(
     context: Context, competition_id: str, kind: str, done: int, total: int, data: dict[str, object]
 ) -> None:
-    """Tells the log of progress whenever the counts change."""
+    """Tells the log of progress whenever it says something new."""
     core = context.core
+    told = NewEvent(kind, {"done": done, "total": total, **data})
     async with core.competitions.transaction():
-        changed = (
-            await CompetitionRow.filter(id=competition_id)
-            .exclude(progress_done=done, progress_total=total)
-            .update(progress_done=done, progress_total=total)
-        )
-        if changed:
-            told = NewEvent(kind, {"done": done, "total": total, **data})
-            await core.competitions.tell(competition_id, core.clock.now(), [told])
+        last = await EventRow.filter(competition_id=competition_id, kind=kind).order_by("-sequence").first()
+        if last is not None and last.data == told.data:
+            return
+        await CompetitionRow.filter(id=competition_id).update(progress_done=done, progress_total=total)
+        await core.competitions.tell(competition_id, core.clock.now(), [told])
+
+
+async def _session_teller(context: Context, competition_id: str) -> Callable[[SessionAsked], Awaitable[None]]:
+    """Tells the log of each signing session that players are asked to approve, once."""
+    core = context.core
+    rows = await EventRow.filter(competition_id=competition_id, kind=SIGNING_REQUESTED)
+    told = {row.data["signing_session_id"] for row in rows}
+
+    async def tell(asked: SessionAsked) -> None:
+        if asked.signing_session_id in told:
+            return
+        told.add(asked.signing_session_id)
+        data = {
+            "signing_session_id": asked.signing_session_id,
+            "keygen_session_id": asked.keygen_session_id,
+            "keygen": asked.keygen_index,
+            "batch": asked.batch_index,
+            "attempt": asked.attempt,
+            "items": asked.items,
+        }
+        async with core.competitions.transaction():
+            await core.competitions.tell(
+                competition_id, core.clock.now(), [NewEvent(SIGNING_REQUESTED, data)]
+            )
+
+    return tell
+
+
+async def _last_missing(competition_id: str) -> str:
+    """Who, by the latest word of the log, has not approved; for the end of a sentence."""
+    rows = EventRow.filter(competition_id=competition_id, kind=SIGNING_PROGRESS)
+    last = await rows.order_by("-sequence").first()
+    missing = last.data.get("missing") if last is not None else None
+    return f": not approved by {_named(missing)}" if isinstance(missing, list) and missing else ""
+
+
+def _named(user_ids: Sequence[str]) -> str:
+    """Players in words; a keymeld user id is a ticket id."""
+    return ("ticket " if len(user_ids) == 1 else "tickets ") + ", ".join(user_ids)

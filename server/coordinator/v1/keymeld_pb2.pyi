@@ -124,6 +124,7 @@ class GetStatusResponse(_message.Message):
     BATCHES_TOTAL_FIELD_NUMBER: _builtins.int
     STARTED_AT_FIELD_NUMBER: _builtins.int
     DEADLINE_AT_FIELD_NUMBER: _builtins.int
+    APPROVAL_REQUIRED_FIELD_NUMBER: _builtins.int
     keygen_status: _builtins.str
     """not_started, collecting_participants, completed or failed."""
     signing_status: _builtins.str
@@ -132,6 +133,8 @@ class GetStatusResponse(_message.Message):
     """Batches signed."""
     batches_total: _builtins.int
     """Batches in all."""
+    approval_required: _builtins.bool
+    """Every player of the competition must approve what its key signs; an entry without that is refused."""
     @_builtins.property
     def participant_approvals(self) -> _containers.RepeatedCompositeFieldContainer[Global___ParticipantApproval]:
         """One per player, in order of player index."""
@@ -154,10 +157,11 @@ class GetStatusResponse(_message.Message):
         batches_total: _builtins.int = ...,
         started_at: _timestamp_pb2.Timestamp | None = ...,
         deadline_at: _timestamp_pb2.Timestamp | None = ...,
+        approval_required: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_at", b"deadline_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches_done", b"batches_done", "batches_total", b"batches_total", "deadline_at", b"deadline_at", "keygen_status", b"keygen_status", "participant_approvals", b"participant_approvals", "signing_status", b"signing_status", "started_at", b"started_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_required", b"approval_required", "batches_done", b"batches_done", "batches_total", b"batches_total", "deadline_at", b"deadline_at", "keygen_status", b"keygen_status", "participant_approvals", b"participant_approvals", "signing_status", b"signing_status", "started_at", b"started_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -174,6 +178,7 @@ class ParticipantApproval(_message.Message):
     REGISTERED_FIELD_NUMBER: _builtins.int
     APPROVAL_REQUIRED_FIELD_NUMBER: _builtins.int
     APPROVED_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
     keymeld_user_id: _builtins.str
     """keymeld user id = ticket id."""
     entry_id: _builtins.str
@@ -184,6 +189,10 @@ class ParticipantApproval(_message.Message):
     """It must approve before its key signs."""
     approved: _builtins.bool
     """It approved."""
+    missing: _builtins.bool
+    """The current round waits for it, or ended without it: its key is not with an enclave, or its approval of some
+    signing session is missing.
+    """
     def __init__(
         self,
         *,
@@ -192,11 +201,196 @@ class ParticipantApproval(_message.Message):
         registered: _builtins.bool = ...,
         approval_required: _builtins.bool = ...,
         approved: _builtins.bool = ...,
+        missing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_required", b"approval_required", "approved", b"approved", "entry_id", b"entry_id", "keymeld_user_id", b"keymeld_user_id", "registered", b"registered"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_required", b"approval_required", "approved", b"approved", "entry_id", b"entry_id", "keymeld_user_id", b"keymeld_user_id", "missing", b"missing", "registered", b"registered"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ParticipantApproval: _TypeAlias = ParticipantApproval  # noqa: Y015
+
+@_typing.final
+class SetApprovalModeRequest(_message.Message):
+    """The mode of a competition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPETITION_ID_FIELD_NUMBER: _builtins.int
+    REQUIRED_FIELD_NUMBER: _builtins.int
+    competition_id: _builtins.str
+    """UUIDv7."""
+    required: _builtins.bool
+    """Whether every player must approve."""
+    def __init__(
+        self,
+        *,
+        competition_id: _builtins.str = ...,
+        required: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["competition_id", b"competition_id", "required", b"required"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetApprovalModeRequest: _TypeAlias = SetApprovalModeRequest  # noqa: Y015
+
+@_typing.final
+class SetApprovalModeResponse(_message.Message):
+    """As it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUIRED_FIELD_NUMBER: _builtins.int
+    required: _builtins.bool
+    """Whether every player must approve."""
+    def __init__(
+        self,
+        *,
+        required: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["required", b"required"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetApprovalModeResponse: _TypeAlias = SetApprovalModeResponse  # noqa: Y015
+
+@_typing.final
+class ListSigningSessionsRequest(_message.Message):
+    """Which sessions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPETITION_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    competition_id: _builtins.str
+    """UUIDv7."""
+    page_size: _builtins.int
+    """Sessions a page, 1 to 50; 0: 20."""
+    page_token: _builtins.str
+    """From the page before; empty: the first."""
+    def __init__(
+        self,
+        *,
+        competition_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["competition_id", b"competition_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSigningSessionsRequest: _TypeAlias = ListSigningSessionsRequest  # noqa: Y015
+
+@_typing.final
+class ListSigningSessionsResponse(_message.Message):
+    """A page of signing sessions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page, which may grow as long as the competition is being signed."""
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SigningSession]:
+        """In the order of their creation."""
+
+    def __init__(
+        self,
+        *,
+        sessions: _abc.Iterable[Global___SigningSession] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sessions", b"sessions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSigningSessionsResponse: _TypeAlias = ListSigningSessionsResponse  # noqa: Y015
+
+@_typing.final
+class SigningSession(_message.Message):
+    """One batch, as one attempt at it asks to sign it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNING_SESSION_ID_FIELD_NUMBER: _builtins.int
+    KEYGEN_SESSION_ID_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    signing_session_id: _builtins.str
+    """UUIDv7."""
+    keygen_session_id: _builtins.str
+    """The keygen session whose keys sign, UUIDv7."""
+    batch: _builtins.int
+    """The batch's place among those of its keygen session."""
+    attempt: _builtins.int
+    """0, then one more for each time that the batch failed."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___SigningItem]:
+        """What it signs."""
+
+    def __init__(
+        self,
+        *,
+        signing_session_id: _builtins.str = ...,
+        keygen_session_id: _builtins.str = ...,
+        batch: _builtins.int = ...,
+        attempt: _builtins.int = ...,
+        items: _abc.Iterable[Global___SigningItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "batch", b"batch", "items", b"items", "keygen_session_id", b"keygen_session_id", "signing_session_id", b"signing_session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SigningSession: _TypeAlias = SigningSession  # noqa: Y015
+
+@_typing.final
+class SigningItem(_message.Message):
+    """One signature that is asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_ITEM_ID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    SIGHASH_FIELD_NUMBER: _builtins.int
+    ADAPTOR_POINT_FIELD_NUMBER: _builtins.int
+    SUBSET_ID_FIELD_NUMBER: _builtins.int
+    batch_item_id: _builtins.str
+    """UUIDv7."""
+    key: _builtins.str
+    """What it is for: an outcome ("att3", "exp") or a win condition ("att3:p1")."""
+    sighash: _builtins.str
+    """What is signed, 32 bytes hex."""
+    adaptor_point: _builtins.str
+    """Locking point of an adaptor signature, 33 bytes hex; empty: a plain signature."""
+    subset_id: _builtins.str
+    """The subset of keys that signs, UUIDv7; empty: the whole group."""
+    def __init__(
+        self,
+        *,
+        batch_item_id: _builtins.str = ...,
+        key: _builtins.str = ...,
+        sighash: _builtins.str = ...,
+        adaptor_point: _builtins.str = ...,
+        subset_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adaptor_point", b"adaptor_point", "batch_item_id", b"batch_item_id", "key", b"key", "sighash", b"sighash", "subset_id", b"subset_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SigningItem: _TypeAlias = SigningItem  # noqa: Y015

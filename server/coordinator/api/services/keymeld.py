@@ -6,17 +6,25 @@ from typing import Any
 
 from coordinator.api.call import current_caller
 from coordinator.api.convert import timestamp
+from coordinator.api.paging import page_token, position_of
+from coordinator.contracts import ContractCache
 from coordinator.core import Core
+from coordinator.domain.errors import InvalidInput
 from coordinator.operations import keymeld
 from coordinator.v1 import keymeld_pb2 as pb
 from coordinator.v1.keymeld_pb2_grpc import KeymeldServiceServicer
+
+# A session has up to 100 items.
+_SESSIONS = 20
+_MOST_SESSIONS = 50
 
 
 class KeymeldService(KeymeldServiceServicer):
     """keymeld sessions of a competition."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, contracts: ContractCache) -> None:
         self._core = core
+        self._sessions = keymeld.SigningSessions(core, contracts)
 
     async def Join(self, request: pb.JoinRequest, context: Any) -> pb.JoinResponse:
         """See proto."""
@@ -45,6 +53,7 @@ class KeymeldService(KeymeldServiceServicer):
                     registered=participant.registered,
                     approval_required=participant.approval_required,
                     approved=participant.approved,
+                    missing=participant.missing,
                 )
                 for participant in progress.participants
             ],
@@ -52,4 +61,49 @@ class KeymeldService(KeymeldServiceServicer):
             batches_total=progress.batches_total,
             started_at=timestamp(progress.started_at),
             deadline_at=timestamp(progress.deadline_at),
+            approval_required=progress.approval_required,
         )
+
+    async def SetApprovalMode(
+        self, request: pb.SetApprovalModeRequest, context: Any
+    ) -> pb.SetApprovalModeResponse:
+        """See proto."""
+        required = await keymeld.set_approval_mode(self._core, request.competition_id, request.required)
+        return pb.SetApprovalModeResponse(required=required)
+
+    async def ListSigningSessions(
+        self, request: pb.ListSigningSessionsRequest, context: Any
+    ) -> pb.ListSigningSessionsResponse:
+        """See proto."""
+        if not 0 <= request.page_size <= _MOST_SESSIONS:
+            raise InvalidInput.of("page_size", f"must be 0 to {_MOST_SESSIONS}")
+        size = request.page_size or _SESSIONS
+        scope = f"signing_sessions:{request.competition_id}"
+        after, _ = position_of(scope, request.page_token) or (0, "")
+        found = await self._sessions.list(
+            request.competition_id, current_caller().required(), after_sequence=after, limit=size + 1
+        )
+        page = found[:size]
+        return pb.ListSigningSessionsResponse(
+            sessions=[_session(asked) for asked in page],
+            next_page_token=page_token(scope, (page[-1].sequence, "")) if len(found) > size else "",
+        )
+
+
+def _session(asked: keymeld.AskedSession) -> pb.SigningSession:
+    return pb.SigningSession(
+        signing_session_id=asked.signing_session_id,
+        keygen_session_id=asked.keygen_session_id,
+        batch=asked.batch,
+        attempt=asked.attempt,
+        items=[
+            pb.SigningItem(
+                batch_item_id=item.batch_item_id,
+                key=item.job.key,
+                sighash=item.job.message.hex(),
+                adaptor_point=(item.job.adaptor_point or b"").hex(),
+                subset_id=item.subset_id or "",
+            )
+            for item in asked.items
+        ],
+    )

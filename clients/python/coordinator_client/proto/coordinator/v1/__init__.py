@@ -1054,6 +1054,11 @@ class GetStatusResponse(betterproto.Message):
     deadline_at: datetime = betterproto.message_field(7)
     """When it fails if not complete."""
 
+    approval_required: bool = betterproto.bool_field(8)
+    """
+    Every player of the competition must approve what its key signs; an entry without that is refused.
+    """
+
 
 @dataclass(eq=False, repr=False)
 class ParticipantApproval(betterproto.Message):
@@ -1073,6 +1078,102 @@ class ParticipantApproval(betterproto.Message):
 
     approved: bool = betterproto.bool_field(5)
     """It approved."""
+
+    missing: bool = betterproto.bool_field(6)
+    """
+    The current round waits for it, or ended without it: its key is not with an enclave, or its approval of some
+     signing session is missing.
+    """
+
+
+@dataclass(eq=False, repr=False)
+class SetApprovalModeRequest(betterproto.Message):
+    """The mode of a competition."""
+
+    competition_id: str = betterproto.string_field(1)
+    """UUIDv7."""
+
+    required: bool = betterproto.bool_field(2)
+    """Whether every player must approve."""
+
+
+@dataclass(eq=False, repr=False)
+class SetApprovalModeResponse(betterproto.Message):
+    """As it is now."""
+
+    required: bool = betterproto.bool_field(1)
+    """Whether every player must approve."""
+
+
+@dataclass(eq=False, repr=False)
+class ListSigningSessionsRequest(betterproto.Message):
+    """Which sessions."""
+
+    competition_id: str = betterproto.string_field(1)
+    """UUIDv7."""
+
+    page_size: int = betterproto.int32_field(2)
+    """Sessions a page, 1 to 50; 0: 20."""
+
+    page_token: str = betterproto.string_field(3)
+    """From the page before; empty: the first."""
+
+
+@dataclass(eq=False, repr=False)
+class ListSigningSessionsResponse(betterproto.Message):
+    """A page of signing sessions."""
+
+    sessions: List["SigningSession"] = betterproto.message_field(1)
+    """In the order of their creation."""
+
+    next_page_token: str = betterproto.string_field(2)
+    """
+    Empty on the last page, which may grow as long as the competition is being signed.
+    """
+
+
+@dataclass(eq=False, repr=False)
+class SigningSession(betterproto.Message):
+    """One batch, as one attempt at it asks to sign it."""
+
+    signing_session_id: str = betterproto.string_field(1)
+    """UUIDv7."""
+
+    keygen_session_id: str = betterproto.string_field(2)
+    """The keygen session whose keys sign, UUIDv7."""
+
+    batch: int = betterproto.int32_field(3)
+    """The batch's place among those of its keygen session."""
+
+    attempt: int = betterproto.int32_field(4)
+    """0, then one more for each time that the batch failed."""
+
+    items: List["SigningItem"] = betterproto.message_field(5)
+    """What it signs."""
+
+
+@dataclass(eq=False, repr=False)
+class SigningItem(betterproto.Message):
+    """One signature that is asked for."""
+
+    batch_item_id: str = betterproto.string_field(1)
+    """UUIDv7."""
+
+    key: str = betterproto.string_field(2)
+    """
+    What it is for: an outcome ("att3", "exp") or a win condition ("att3:p1").
+    """
+
+    sighash: str = betterproto.string_field(3)
+    """What is signed, 32 bytes hex."""
+
+    adaptor_point: str = betterproto.string_field(4)
+    """
+    Locking point of an adaptor signature, 33 bytes hex; empty: a plain signature.
+    """
+
+    subset_id: str = betterproto.string_field(5)
+    """The subset of keys that signs, UUIDv7; empty: the whole group."""
 
 
 @dataclass(eq=False, repr=False)
@@ -1774,6 +1875,40 @@ class KeymeldServiceStub(betterproto.ServiceStub):
             metadata=metadata,
         )
 
+    async def set_approval_mode(
+        self,
+        set_approval_mode_request: "SetApprovalModeRequest",
+        *,
+        timeout: Optional[float] = None,
+        deadline: Optional["Deadline"] = None,
+        metadata: Optional["MetadataLike"] = None
+    ) -> "SetApprovalModeResponse":
+        return await self._unary_unary(
+            "/coordinator.v1.KeymeldService/SetApprovalMode",
+            set_approval_mode_request,
+            SetApprovalModeResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def list_signing_sessions(
+        self,
+        list_signing_sessions_request: "ListSigningSessionsRequest",
+        *,
+        timeout: Optional[float] = None,
+        deadline: Optional["Deadline"] = None,
+        metadata: Optional["MetadataLike"] = None
+    ) -> "ListSigningSessionsResponse":
+        return await self._unary_unary(
+            "/coordinator.v1.KeymeldService/ListSigningSessions",
+            list_signing_sessions_request,
+            ListSigningSessionsResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
 
 class PayoutServiceStub(betterproto.ServiceStub):
     async def request_payout(
@@ -2337,6 +2472,16 @@ class KeymeldServiceBase(ServiceBase):
     ) -> "GetStatusResponse":
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
+    async def set_approval_mode(
+        self, set_approval_mode_request: "SetApprovalModeRequest"
+    ) -> "SetApprovalModeResponse":
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def list_signing_sessions(
+        self, list_signing_sessions_request: "ListSigningSessionsRequest"
+    ) -> "ListSigningSessionsResponse":
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
     async def __rpc_join(
         self, stream: "grpclib.server.Stream[JoinRequest, JoinResponse]"
     ) -> None:
@@ -2349,6 +2494,22 @@ class KeymeldServiceBase(ServiceBase):
     ) -> None:
         request = await stream.recv_message()
         response = await self.get_status(request)
+        await stream.send_message(response)
+
+    async def __rpc_set_approval_mode(
+        self,
+        stream: "grpclib.server.Stream[SetApprovalModeRequest, SetApprovalModeResponse]",
+    ) -> None:
+        request = await stream.recv_message()
+        response = await self.set_approval_mode(request)
+        await stream.send_message(response)
+
+    async def __rpc_list_signing_sessions(
+        self,
+        stream: "grpclib.server.Stream[ListSigningSessionsRequest, ListSigningSessionsResponse]",
+    ) -> None:
+        request = await stream.recv_message()
+        response = await self.list_signing_sessions(request)
         await stream.send_message(response)
 
     def __mapping__(self) -> Dict[str, grpclib.const.Handler]:
@@ -2364,6 +2525,18 @@ class KeymeldServiceBase(ServiceBase):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 GetStatusRequest,
                 GetStatusResponse,
+            ),
+            "/coordinator.v1.KeymeldService/SetApprovalMode": grpclib.const.Handler(
+                self.__rpc_set_approval_mode,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                SetApprovalModeRequest,
+                SetApprovalModeResponse,
+            ),
+            "/coordinator.v1.KeymeldService/ListSigningSessions": grpclib.const.Handler(
+                self.__rpc_list_signing_sessions,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                ListSigningSessionsRequest,
+                ListSigningSessionsResponse,
             ),
         }
 

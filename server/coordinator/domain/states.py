@@ -8,6 +8,11 @@ next state, so that a type checker rejects a step that the diagram does not have
     funding_confirmed → funding_settled → awaiting_attestation → attested → outcome_broadcasted
     (or expiry_broadcasted) → delta_broadcasted → completed
 
+Two steps lead back: funding_confirmed → funding_broadcasted, when a reorganisation takes the funding
+transaction out of its block before all payments are settled; completed → delta_broadcasted, when a closing
+transaction became void before it was buried. In every other funded state a transaction that falls out of the
+chain is sent again, and `moved` says where it is.
+
 Any state before the funding transaction is broadcast can go to cancelled or failed. From then on the money is
 in the contract and every way out is a transaction that is already signed: the runner retries, it never gives
 up.
@@ -290,6 +295,24 @@ class _Funded(_Contracted):
 
     funding_broadcast: Broadcast
 
+    @property
+    def broadcasts(self) -> tuple[tuple[str, Broadcast], ...]:
+        """The transactions that the state stands on, with their roles; parents first."""
+        known = [(role, getattr(self, name, None)) for name, role in _ROLES.items()]
+        return tuple((role, broadcast) for role, broadcast in known if broadcast is not None)
+
+    def moved(self, txid: str, block_height: int | None) -> Self:
+        """One of them is in this block now (None: in none, after a reorganisation)."""
+        changes: dict[str, Any] = {
+            name: replace(broadcast, block_height=block_height)
+            for name in _ROLES
+            if (broadcast := getattr(self, name, None)) is not None and broadcast.txid == txid
+        }
+        return replace(self, **changes)
+
+
+_ROLES = {"funding_broadcast": "funding", "outcome_broadcast": "outcome", "split_broadcast": "split"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FundingBroadcasted(_Funded):
@@ -369,17 +392,13 @@ class OutcomeBroadcasted(_Funded):
     attestation: Attestation
     outcome_broadcast: Broadcast
 
-    def confirmed(self, block_height: int | None) -> OutcomeBroadcasted:
-        """In which block the outcome transaction is (None: in none)."""
-        return replace(self, outcome_broadcast=replace(self.outcome_broadcast, block_height=block_height))
-
     def closed(self, closing: Broadcast) -> Completed:
         """All winners were paid and handed over their keys: one transaction returns everything."""
         return _completed(self, self.attestation, None, (closing,))
 
-    def split(self, split_broadcast: Broadcast) -> DeltaBroadcasted:
-        """Delta blocks have passed: the split transaction is recorded, then sent."""
-        return _split(self, self.attestation, split_broadcast)
+    def split(self, split_broadcast: Broadcast, split_outcome: int | None = None) -> DeltaBroadcasted:
+        """Delta blocks have passed: the split transaction is recorded, then sent; or a winner sent one."""
+        return _split(self, self.attestation, split_broadcast, split_outcome)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -389,36 +408,41 @@ class ExpiryBroadcasted(_Funded):
     name = "expiry_broadcasted"
     outcome_broadcast: Broadcast
 
-    def confirmed(self, block_height: int | None) -> ExpiryBroadcasted:
-        """In which block the expiry transaction is (None: in none)."""
-        return replace(self, outcome_broadcast=replace(self.outcome_broadcast, block_height=block_height))
-
     def closed(self, closing: Broadcast) -> Completed:
         """All players were paid and handed over their keys."""
         return _completed(self, None, None, (closing,))
 
-    def split(self, split_broadcast: Broadcast) -> DeltaBroadcasted:
-        """Delta blocks have passed: the split transaction is recorded, then sent."""
-        return _split(self, None, split_broadcast)
+    def split(self, split_broadcast: Broadcast, split_outcome: int | None = None) -> DeltaBroadcasted:
+        """Delta blocks have passed: the split transaction is recorded, then sent; or a winner sent one."""
+        return _split(self, None, split_broadcast, split_outcome)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeltaBroadcasted(_Funded):
-    """The prizes lie in separate outputs: sold back, claimed by winners, or reclaimed after 2 * delta."""
+    """The prizes lie in separate outputs: sold back, claimed by winners, or reclaimed after 2 * delta.
+
+    `split_outcome` is the outcome whose split transaction it is, where a winner sent that of another ranking
+    of the same winners (None: the attested one's).
+    """
 
     name = "delta_broadcasted"
     attestation: Attestation | None
     outcome_broadcast: Broadcast
     split_broadcast: Broadcast
     closings: tuple[Broadcast, ...] = ()
+    split_outcome: int | None = None
 
-    def confirmed(self, block_height: int | None) -> DeltaBroadcasted:
-        """In which block the split transaction is (None: in none)."""
-        return replace(self, split_broadcast=replace(self.split_broadcast, block_height=block_height))
+    def split_by_winner(self, split_broadcast: Broadcast, split_outcome: int | None) -> DeltaBroadcasted:
+        """A winner's split transaction took the place of the recorded one, and voids what spent that."""
+        return replace(self, split_broadcast=split_broadcast, split_outcome=split_outcome, closings=())
 
     def closing(self, broadcast: Broadcast) -> DeltaBroadcasted:
         """A transaction that takes back bought or unclaimed prizes is recorded, then sent."""
         return replace(self, closings=(*self.closings, broadcast))
+
+    def closing_void(self, txid: str) -> DeltaBroadcasted:
+        """A winner spent one of a closing transaction's inputs first; the others are to be taken anew."""
+        return replace(self, closings=tuple(closing for closing in self.closings if closing.txid != txid))
 
     def completed(self) -> Completed:
         """Every split output is spent."""
@@ -427,24 +451,48 @@ class DeltaBroadcasted(_Funded):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed(_Funded):
-    """Nothing is left to do. `settled_on_chain` becomes true once the last transaction is confirmed."""
+    """Every prize is paid or taken. `settled_on_chain` becomes true once that is buried in the chain."""
 
     name = "completed"
     attestation: Attestation | None
     outcome_broadcast: Broadcast
     split_broadcast: Broadcast | None
     closings: tuple[Broadcast, ...]
+    split_outcome: int | None = None
     settled_on_chain: bool = False
 
     def settled(self) -> Completed:
-        """The closing transactions are confirmed."""
+        """What spends the contract's outputs is so deep in the chain that it stays."""
         return replace(self, settled_on_chain=True)
+
+    def reopened(self, split_broadcast: Broadcast) -> DeltaBroadcasted:
+        """A prize lies in an output of the split transaction that nothing spends any more."""
+        return _next(self, DeltaBroadcasted, split_broadcast=split_broadcast)
+
+    def split_by_winner(self, split_broadcast: Broadcast, split_outcome: int | None) -> DeltaBroadcasted:
+        """A winner's split transaction came before the closing one, which is void with that."""
+        return _next(
+            self,
+            DeltaBroadcasted,
+            split_broadcast=split_broadcast,
+            split_outcome=split_outcome,
+            closings=(),
+        )
 
 
 def _split(
-    state: OutcomeBroadcasted | ExpiryBroadcasted, attestation: Attestation | None, split_broadcast: Broadcast
+    state: OutcomeBroadcasted | ExpiryBroadcasted,
+    attestation: Attestation | None,
+    split_broadcast: Broadcast,
+    split_outcome: int | None,
 ) -> DeltaBroadcasted:
-    return _next(state, DeltaBroadcasted, attestation=attestation, split_broadcast=split_broadcast)
+    return _next(
+        state,
+        DeltaBroadcasted,
+        attestation=attestation,
+        split_broadcast=split_broadcast,
+        split_outcome=split_outcome,
+    )
 
 
 def _completed(
@@ -536,6 +584,18 @@ CONTRACTED = (
     ExpiryBroadcasted,
     DeltaBroadcasted,
     Completed,
+)
+
+Funded: TypeAlias = (
+    FundingBroadcasted
+    | FundingConfirmed
+    | FundingSettled
+    | AwaitingAttestation
+    | Attested
+    | OutcomeBroadcasted
+    | ExpiryBroadcasted
+    | DeltaBroadcasted
+    | Completed
 )
 
 STATES: dict[str, type[CompetitionStatus]] = {

@@ -82,21 +82,6 @@ def outcome_of_spend(contract: PublicContract, spender: Transaction) -> Outcome 
     return None
 
 
-def ranking_of_split(dlc: TicketedDLC, outcome: str, txid: str) -> str | None:
-    """The outcome whose split transaction this is, of those that share an outcome transaction, or None.
-
-    Rankings of the same winners differ in their split transactions only, and these are signed without the
-    attestation: a winner can send the split of another ranking than the attested one.
-    """
-    winners = dlc.winners(outcome)
-    outpoint = dlc.outcome_outpoint(outcome)
-    for key in dlc.outcomes():
-        same_transaction = dlc.winners(key) == winners and dlc.outcome_outpoint(key) == outpoint
-        if same_transaction and dlc.split_tx(key).txid == txid:
-            return key
-    return None
-
-
 def find_player(dlc: TicketedDLC, secrets: PlayerSecrets) -> int:
     """The player with this key and this ticket.
 

@@ -6,10 +6,11 @@ from enum import Enum, auto
 
 from coordinator.contract.dlc import TicketedDLC
 from coordinator.contract.errors import ContractError
+from coordinator.contract.spends import ranking_of_split
 from coordinator.contract.taproot import TaprootOutput
 from coordinator.contract.tx import Transaction
 from coordinator.ports.chain import Chain, ChainError, ChainTip, Outspend
-from coordinator.recover.claim import Claim, Outcome, outcome_of_spend, ranking_of_split
+from coordinator.recover.claim import Claim, Outcome, outcome_of_spend
 from coordinator.recover.errors import Exit, RecoverError, refused
 from coordinator.recover.material import PublicContract
 

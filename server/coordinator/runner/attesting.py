@@ -8,9 +8,9 @@ from coordinator.contract.errors import ContractError
 from coordinator.contract.payouts import EXPIRY, outcome_index, outcome_key
 from coordinator.contract.rankings import ranking_at
 from coordinator.contract.spends import expiry_transaction, outcome_transaction
-from coordinator.contract.tx import Transaction
-from coordinator.domain.competition import Attestation, Broadcast
+from coordinator.domain.competition import Attestation
 from coordinator.domain.states import Attested, AwaitingAttestation
+from coordinator.runner.onchain import Seen, broadcast_of, decide, watch
 from coordinator.runner.step import AT_ONCE, LATER, Context, Next
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.contract_store import load_signatures
@@ -24,6 +24,9 @@ class AttestationError(Exception):
 async def await_attestation(context: Context, record: CompetitionRecord, status: AwaitingAttestation) -> Next:
     """Looks for the attestation; past the expiry the expiry transaction is recorded instead."""
     core = context.core
+    seen = await watch(core, record, status)
+    if seen is not Seen.CONFIRMED:
+        return AT_ONCE if seen is Seen.MOVED else LATER
     now = core.clock.now()
     event = await core.oracle.get_event(record.id)
     problem = ""
@@ -61,15 +64,16 @@ async def _expire(context: Context, record: CompetitionRecord, status: AwaitingA
     signatures = await load_signatures(record.id)
     assert signatures is not None
     transaction = await asyncio.to_thread(expiry_transaction, dlc, signatures.outcome[EXPIRY])
-    broadcast = Broadcast(Transaction.parse(transaction).txid, transaction, core.clock.now(), None)
-    told = [NewEvent("transaction.broadcast", {"role": "expiry", "txid": broadcast.txid})]
-    await core.competitions.advance(record, status.expired(broadcast), core.clock.now(), told)
+    await decide(core, record, status.expired(broadcast_of(core, transaction)), "expiry", transaction)
     return AT_ONCE
 
 
 async def broadcast_outcome(context: Context, record: CompetitionRecord, status: Attested) -> Next:
     """Completes the outcome's adaptor signature with the attestation and records the transaction."""
     core = context.core
+    seen = await watch(core, record, status)
+    if seen is not Seen.CONFIRMED:
+        return AT_ONCE if seen is Seen.MOVED else LATER
     dlc = await context.contracts.of(status)
     signatures = await load_signatures(record.id)
     assert signatures is not None
@@ -77,7 +81,6 @@ async def broadcast_outcome(context: Context, record: CompetitionRecord, status:
     transaction = await asyncio.to_thread(
         outcome_transaction, dlc, outcome, signatures.outcome[outcome], status.attestation.secret
     )
-    broadcast = Broadcast(Transaction.parse(transaction).txid, transaction, core.clock.now(), None)
-    told = [NewEvent("transaction.broadcast", {"role": "outcome", "txid": broadcast.txid})]
-    await core.competitions.advance(record, status.outcome_broadcasted(broadcast), core.clock.now(), told)
+    following = status.outcome_broadcasted(broadcast_of(core, transaction))
+    await decide(core, record, following, "outcome", transaction)
     return AT_ONCE

@@ -5,27 +5,28 @@ from __future__ import annotations
 import asyncio
 
 from coordinator.contract.dlc import TicketedDLC
-from coordinator.contract.payouts import win_key
+from coordinator.contract.payouts import outcome_index, outcome_key, win_key
 from coordinator.contract.spends import (
     SpendInput,
     outcome_close_input,
+    ranking_of_split,
     sellback_input,
     spend,
     split_reclaim_input,
     split_transaction,
 )
-from coordinator.contract.tx import Transaction
 from coordinator.core import Core
-from coordinator.domain.competition import Broadcast
 from coordinator.domain.payouts import outcome_key_of
 from coordinator.domain.states import Completed, DeltaBroadcasted, ExpiryBroadcasted, OutcomeBroadcasted
-from coordinator.runner.onchain import confirmations, ensure_broadcast, fee_rate
+from coordinator.ports.chain import ChainError, ChainUnavailable
+from coordinator.runner.onchain import Seen, broadcast_of, decide, depth, ensure_broadcast, fee_rate, watch
 from coordinator.runner.step import AT_ONCE, LATER, Context, Next
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.contract_store import load_signatures
 from coordinator.store.events import NewEvent
 from coordinator.store.models import CompetitionRow, PayoutRow, TicketRow
 from coordinator.store.tickets import PayoutState
+from coordinator.wallet import BURIED_BLOCKS, Conflicted
 
 
 async def pay_out(
@@ -33,29 +34,31 @@ async def pay_out(
 ) -> Next:
     """Pays who asks; closes with one transaction when all winners are paid, splits when delta is over."""
     core = context.core
-    height = await _block_height(core, status.outcome_broadcast)
-    if height != status.outcome_broadcast.block_height:
-        return await _moved(
-            core, record, status.confirmed(height), "outcome", status.outcome_broadcast.txid, height
-        )
-    if height is None:
-        return LATER
+    seen = await watch(core, record, status)
+    if seen is not Seen.CONFIRMED:
+        return AT_ONCE if seen is Seen.MOVED else LATER
     await context.payments.drive(record.id)
     outcome = outcome_key_of(status)
     assert outcome is not None
     dlc = await context.contracts.of(status)
+    spent = await core.chain.outspend(status.outcome_broadcast.txid, 0)
+    if spent is not None:
+        transaction, split_outcome = await _split_of_winner(core, dlc, outcome, spent.txid)
+        following = status.split(broadcast_of(core, transaction), split_outcome)
+        await decide(core, record, following, "split", transaction)
+        return AT_ONCE
     winners = dlc.winners(outcome)
     payouts = {row.player_index: row for row in await PayoutRow.filter(competition_id=record.id)}
     secrets = _handed_over(core, payouts, winners)
     if secrets is not None:
         mine = core.keys(record.id).market_maker_secret
-        close = outcome_close_input(dlc, outcome, [mine, *secrets])
-        closing = await _spend(core, [close])
-        told = [NewEvent("transaction.broadcast", {"role": "closing", "txid": closing.txid})]
-        await core.competitions.advance(record, status.closed(closing), core.clock.now(), told)
+        closing = await _spend(core, [outcome_close_input(dlc, outcome, [mine, *secrets])])
+        await decide(core, record, status.closed(broadcast_of(core, closing)), "closing", closing)
         return AT_ONCE
-    tip = await core.chain.tip()
     # The split spends an output that must have `delta` confirmations in the block that takes it (BIP68).
+    height = status.outcome_broadcast.block_height
+    assert height is not None
+    tip = await core.chain.tip()
     if tip.height + 1 - height < status.facts.terms.relative_locktime_blocks:
         return LATER
     if any(row.state in (PayoutState.REQUESTED, PayoutState.IN_FLIGHT) for row in payouts.values()):
@@ -78,43 +81,81 @@ async def _split(
     assert signatures is not None
     signature = signatures.split[win_key(outcome, player)]
     transaction = await asyncio.to_thread(split_transaction, dlc, outcome, player, signature, preimage)
-    broadcast = _recorded(core, transaction)
-    told = [NewEvent("transaction.broadcast", {"role": "split", "txid": broadcast.txid})]
-    await core.competitions.advance(record, status.split(broadcast), core.clock.now(), told)
+    await decide(core, record, status.split(broadcast_of(core, transaction)), "split", transaction)
     return AT_ONCE
+
+
+async def _split_of_winner(core: Core, dlc: TicketedDLC, outcome: str, txid: str) -> tuple[bytes, int | None]:
+    """The split transaction that a winner sent, and whose it is: None for the outcome's own.
+
+    Any winner can send one from delta on. Rankings of the same winners share the outcome transaction, and
+    splits are signed without the attestation: it may be that of another ranking.
+
+    Raises:
+        ChainError: it is no split transaction of the contract.
+    """
+    transaction = await core.chain.transaction(txid)
+    if transaction is None:
+        raise ChainUnavailable(f"the server does not give transaction {txid}")
+    key = await asyncio.to_thread(ranking_of_split, dlc, outcome, txid)
+    if key is None:
+        raise ChainError(f"{txid} spends the outcome output and is no transaction of the contract")
+    return transaction, None if key == outcome else outcome_index(key)
 
 
 async def take_back(context: Context, record: CompetitionRecord, status: DeltaBroadcasted) -> Next:
     """Takes back sold prizes at once and unclaimed ones after 2 * delta; done when every output is spent."""
     core = context.core
-    height = await _block_height(core, status.split_broadcast)
-    if height != status.split_broadcast.block_height:
-        return await _moved(
-            core, record, status.confirmed(height), "split", status.split_broadcast.txid, height
-        )
-    if height is None:
-        return LATER
-    for closing in status.closings:
-        await ensure_broadcast(core, closing)
     outcome = outcome_key_of(status)
     assert outcome is not None
     dlc = await context.contracts.of(status)
+    try:
+        seen = await watch(core, record, status)
+    except Conflicted as conflict:
+        if conflict.txid != status.split_broadcast.txid:
+            raise
+        transaction, split_outcome = await _split_of_winner(core, dlc, outcome, conflict.spender)
+        following = status.split_by_winner(broadcast_of(core, transaction), split_outcome)
+        await decide(core, record, following, "split", transaction)
+        return AT_ONCE
+    if seen is not Seen.CONFIRMED:
+        return AT_ONCE if seen is Seen.MOVED else LATER
+    for closing in status.closings:
+        try:
+            await ensure_broadcast(core, closing)
+        except Conflicted as conflict:
+            # A winner was faster with one of its inputs; the others are taken by another transaction.
+            told = [_void(closing.txid, conflict.spender)]
+            await core.competitions.advance(record, status.closing_void(closing.txid), core.clock.now(), told)
+            return AT_ONCE
     unspent = [
         player
-        for player in dlc.winners(outcome)
-        if await core.chain.outspend(status.split_broadcast.txid, dlc.split_outpoint(outcome, player).vout)
-        is None
+        for player, (txid, vout) in _prizes(dlc, status).items()
+        if await core.chain.outspend(txid, vout) is None
     ]
     if not unspent:
         await core.competitions.advance(record, status.completed(), core.clock.now())
         return AT_ONCE
-    inputs = await _takeable(context, record, status, dlc, outcome, unspent, height)
+    inputs = await _takeable(context, record, status, dlc, unspent)
     if not inputs:
         return LATER
-    closing = await _spend(core, inputs)
-    told = [NewEvent("transaction.broadcast", {"role": "closing", "txid": closing.txid})]
-    await core.competitions.advance(record, status.closing(closing), core.clock.now(), told)
+    transaction = await _spend(core, inputs)
+    await decide(core, record, status.closing(broadcast_of(core, transaction)), "closing", transaction)
     return AT_ONCE
+
+
+def _split_key(status: DeltaBroadcasted | Completed) -> str:
+    """The outcome whose split transaction lies in the chain."""
+    outcome = outcome_key_of(status)
+    assert outcome is not None
+    return outcome if status.split_outcome is None else outcome_key(status.split_outcome)
+
+
+def _prizes(dlc: TicketedDLC, status: DeltaBroadcasted | Completed) -> dict[int, tuple[str, int]]:
+    """Where each winner's prize lies after the split: player index -> txid and output index."""
+    key = _split_key(status)
+    outpoints = {player: dlc.split_outpoint(key, player) for player in dlc.winners(key)}
+    return {player: (outpoint.txid, outpoint.vout) for player, outpoint in outpoints.items()}
 
 
 async def _takeable(
@@ -122,15 +163,16 @@ async def _takeable(
     record: CompetitionRecord,
     status: DeltaBroadcasted,
     dlc: TicketedDLC,
-    outcome: str,
     unspent: list[int],
-    split_height: int,
 ) -> list[SpendInput]:
     """Inputs for the unspent prizes that the coordinator may take now."""
     core = context.core
+    outcome = _split_key(status)
     mine = core.keys(record.id).market_maker_secret
     payouts = {row.player_index: row for row in await PayoutRow.filter(competition_id=record.id)}
     tip = await core.chain.tip()
+    split_height = status.split_broadcast.block_height
+    assert split_height is not None
     reclaimable = tip.height + 1 - split_height >= 2 * status.facts.terms.relative_locktime_blocks
     inputs = []
     for player in unspent:
@@ -144,42 +186,50 @@ async def _takeable(
 
 
 async def settle_on_chain(context: Context, record: CompetitionRecord, status: Completed) -> Next:
-    """Sees the last transactions into a block; then the competition is at rest."""
+    """Waits until whatever spends the contract's outputs is buried; then the competition is at rest.
+
+    Until then a reorganisation may bring a closing transaction back (it is sent again), or a winner's
+    transaction that voids it (the state steps back).
+    """
+    if status.settled_on_chain:
+        return LATER
     core = context.core
+    if await watch(core, record, status) is Seen.MOVED:
+        return AT_ONCE
+    dlc = await context.contracts.of(status)
+    split = status.split_broadcast
     for closing in status.closings:
-        if await core.chain.outspend(closing.txid, 0) is not None:
-            continue
-        seen = await ensure_broadcast(core, closing)
-        if await confirmations(core, seen) < core.settings.funding_confirmations:
+        try:
+            await ensure_broadcast(core, closing)
+        except Conflicted as conflict:
+            now, told = core.clock.now(), [_void(closing.txid, conflict.spender)]
+            if split is not None:
+                await core.competitions.advance(record, status.reopened(split), now, told)
+                return AT_ONCE
+            outcome = outcome_key_of(status)
+            assert outcome is not None
+            transaction, split_outcome = await _split_of_winner(core, dlc, outcome, conflict.spender)
+            following = status.split_by_winner(broadcast_of(core, transaction), split_outcome)
+            await decide(core, record, following, "split", transaction, events=told)
+            return AT_ONCE
+    outputs = _prizes(dlc, status).values() if split is not None else [(status.outcome_broadcast.txid, 0)]
+    for txid, vout in outputs:
+        spent = await core.chain.outspend(txid, vout)
+        if spent is None and split is not None:
+            await core.competitions.advance(record, status.reopened(split), core.clock.now())
+            return AT_ONCE
+        if spent is None or await depth(core, spent.block_height) < BURIED_BLOCKS:
             return LATER
-    if not status.settled_on_chain:
-        async with core.competitions.transaction():
-            await core.competitions.advance(
-                record, status.settled(), core.clock.now(), [NewEvent("competition.at_rest")]
-            )
-            await CompetitionRow.filter(id=record.id).update(at_rest=True)
+    async with core.competitions.transaction():
+        await core.competitions.advance(
+            record, status.settled(), core.clock.now(), [NewEvent("competition.at_rest")]
+        )
+        await CompetitionRow.filter(id=record.id).update(at_rest=True)
     return LATER
 
 
-async def _block_height(core: Core, broadcast: Broadcast) -> int | None:
-    """The block that has a recorded transaction; sends it (again) when the chain does not know it."""
-    seen = await ensure_broadcast(core, broadcast)
-    return seen.block_height if seen is not None and seen.confirmed else None
-
-
-async def _moved(
-    core: Core,
-    record: CompetitionRecord,
-    status: OutcomeBroadcasted | ExpiryBroadcasted | DeltaBroadcasted,
-    role: str,
-    txid: str,
-    height: int | None,
-) -> Next:
-    """Writes that a transaction came into a block, or fell out of it by a reorganisation."""
-    kind = "transaction.confirmed" if height is not None else "transaction.unconfirmed"
-    told = [NewEvent(kind, {"role": role, "txid": txid})]
-    await core.competitions.advance(record, status, core.clock.now(), told)
-    return AT_ONCE
+def _void(txid: str, spender: str) -> NewEvent:
+    return NewEvent("transaction.void", {"role": "closing", "txid": txid, "spent_by_txid": spender})
 
 
 def _handed_over(core: Core, payouts: dict[int, PayoutRow], winners: tuple[int, ...]) -> list[bytes] | None:
@@ -193,11 +243,7 @@ def _handed_over(core: Core, payouts: dict[int, PayoutRow], winners: tuple[int, 
     return secrets
 
 
-async def _spend(core: Core, inputs: list[SpendInput]) -> Broadcast:
+async def _spend(core: Core, inputs: list[SpendInput]) -> bytes:
     rate = await fee_rate(core)
     destination = await core.wallet.new_script()
-    return _recorded(core, await asyncio.to_thread(spend, inputs, destination, rate))
-
-
-def _recorded(core: Core, transaction: bytes) -> Broadcast:
-    return Broadcast(Transaction.parse(transaction).txid, transaction, core.clock.now(), None)
+    return await asyncio.to_thread(spend, inputs, destination, rate)

@@ -33,18 +33,13 @@ from coordinator.ports.keymeld import (
     SessionAsked,
     SigningProgress,
 )
-from coordinator.runner.onchain import fee_rate
+from coordinator.runner.onchain import fee_rate, funding_lock
 from coordinator.runner.step import AT_ONCE, Context, GiveUp, Next
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.contract_store import save_contract
 from coordinator.store.events import NewEvent
 from coordinator.store.models import CompetitionRow, EventRow
 from coordinator.wallet import to_coin
-
-
-def funding_lock(competition_id: str) -> str:
-    """Under what name the funding transaction's coins are locked."""
-    return f"funding:{competition_id}"
 
 
 async def create_contract(context: Context, record: CompetitionRecord, status: EntriesSubmitted) -> Next:

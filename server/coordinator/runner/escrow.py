@@ -11,18 +11,20 @@ from coordinator.domain.wallet.coins import Branch
 from coordinator.operations.listing import live_entries
 from coordinator.operations.tickets import cancel_ticket
 from coordinator.runner.htlcs import unheld_tickets
-from coordinator.runner.onchain import confirmations, ensure_broadcast, fee_rate
+from coordinator.runner.onchain import (
+    broadcast_of,
+    confirmations,
+    decide,
+    ensure_broadcast,
+    escrow_lock,
+    fee_rate,
+)
 from coordinator.runner.step import AT_ONCE, LATER, Context, GiveUp, Next
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.events import NewEvent
 from coordinator.store.models import TicketRow
 from coordinator.store.tickets import TicketState
 from coordinator.wallet import to_coin, to_wallet_coin
-
-
-def escrow_lock(competition_id: str) -> str:
-    """Under what name the escrow transaction's coins are locked."""
-    return f"escrow:{competition_id}"
 
 
 async def await_escrow(context: Context, record: CompetitionRecord, status: AwaitingEscrow) -> Next:
@@ -89,9 +91,7 @@ async def _broadcast(
     core = context.core
     coins = [to_wallet_coin(coin, core.wallet.keys) for coin in plan.coins]
     signed = core.wallet.keys.sign_taproot_inputs(plan.transaction, coins)
-    broadcast = Broadcast(plan.txid, signed, core.clock.now(), None)
-    told = [NewEvent("transaction.broadcast", {"role": "escrow", "txid": plan.txid})]
-    await core.competitions.advance(record, status.broadcasted(broadcast), core.clock.now(), told)
+    await decide(core, record, status.broadcasted(broadcast_of(core, signed)), "escrow", signed)
     return AT_ONCE
 
 
@@ -104,12 +104,10 @@ async def _confirm(
         return LATER
     assert seen is not None
     assert seen.block_height is not None
-    async with core.competitions.transaction():
-        await core.competitions.advance(
-            record,
-            status.confirmed(seen.block_height),
-            core.clock.now(),
-            [NewEvent("transaction.confirmed", {"role": "escrow", "txid": broadcast.txid})],
-        )
-        await core.wallet.unlock(escrow_lock(record.id))
+    await core.competitions.advance(
+        record,
+        status.confirmed(seen.block_height),
+        core.clock.now(),
+        [NewEvent("transaction.confirmed", {"role": "escrow", "txid": broadcast.txid})],
+    )
     return AT_ONCE

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from coordinator.domain.competition import Broadcast
 from coordinator.domain.contracts import rebuild_funding
 from coordinator.domain.states import FundingBroadcasted, FundingConfirmed, FundingReady, FundingSettled
 from coordinator.domain.wallet.coins import Branch
 from coordinator.operations.listing import live_entries
 from coordinator.ports.lightning import InvoiceState
-from coordinator.runner.contracting import funding_lock
 from coordinator.runner.htlcs import blocks_left, unheld_tickets
-from coordinator.runner.onchain import confirmations, ensure_broadcast
+from coordinator.runner.onchain import broadcast_of, confirmations, decide, ensure_broadcast
 from coordinator.runner.step import AT_ONCE, LATER, Context, GiveUp, Next
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.events import NewEvent
@@ -48,9 +46,8 @@ async def complete_funding(context: Context, record: CompetitionRecord, status: 
     secrets += [core.wallet.keys.secret(Branch(coin.branch), coin.index) for coin in coins]
     signatures = [bytes.fromhex(entry.funding_signature) for entry in entries]
     completed = funding.complete(signatures, secrets)
-    broadcast = Broadcast(funding.txid, completed, now, None)
-    told = [NewEvent("transaction.broadcast", {"role": "funding", "txid": funding.txid})]
-    await core.competitions.advance(record, status.funding_broadcasted(broadcast), now, told)
+    following = status.funding_broadcasted(broadcast_of(core, completed))
+    await decide(core, record, following, "funding", completed)
     return AT_ONCE
 
 
@@ -62,26 +59,25 @@ async def confirm_funding(context: Context, record: CompetitionRecord, status: F
         return LATER
     assert seen is not None
     assert seen.block_height is not None
-    async with core.competitions.transaction():
-        await core.competitions.advance(
-            record,
-            status.confirmed(seen.block_height),
-            core.clock.now(),
-            [NewEvent("transaction.confirmed", {"role": "funding", "txid": status.funding.txid})],
-        )
-        await core.wallet.unlock(funding_lock(record.id))
+    await core.competitions.advance(
+        record,
+        status.confirmed(seen.block_height),
+        core.clock.now(),
+        [NewEvent("transaction.confirmed", {"role": "funding", "txid": status.funding.txid})],
+    )
     return AT_ONCE
 
 
 async def settle(context: Context, record: CompetitionRecord, status: FundingConfirmed) -> Next:
     """Settles every held payment: the pot is locked, so the price may be taken."""
     core = context.core
-    seen = await core.chain.transaction_status(status.funding.txid)
-    if await confirmations(core, seen) < core.settings.funding_confirmations:
-        told = [NewEvent("transaction.unconfirmed", {"role": "funding", "txid": status.funding.txid})]
-        await core.competitions.advance(record, status.reorganised(), core.clock.now(), told)
-        return AT_ONCE
     for ticket in await TicketRow.filter(competition_id=record.id, state=TicketState.ENTERED):
+        # Asked before each: settling takes its time, and nobody is to pay for a contract that is not there.
+        seen = await core.chain.transaction_status(status.funding.txid)
+        if await confirmations(core, seen) < core.settings.funding_confirmations:
+            told = [NewEvent("transaction.unconfirmed", {"role": "funding", "txid": status.funding.txid})]
+            await core.competitions.advance(record, status.reorganised(), core.clock.now(), told)
+            return AT_ONCE
         await _settle_ticket(context, ticket)
     await core.competitions.advance(record, status.settled(), core.clock.now())
     return AT_ONCE

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
+from enum import Enum
+from typing import Final
 
 from coordinator.contract.escrow import ESCROW_RELEASE_BLOCKS, complete_release, sign_release
 from coordinator.contract.tx import Transaction
+from coordinator.core import Core
 from coordinator.domain.competition import EscrowPlan
 from coordinator.domain.escrow import escrow_coin, release_of
 from coordinator.domain.states import Cancelled, Failed
 from coordinator.operations.tickets import cancel_ticket
-from coordinator.runner.contracting import funding_lock
-from coordinator.runner.escrow import escrow_lock
-from coordinator.runner.onchain import confirmations
-from coordinator.runner.step import LATER, Context, Next
+from coordinator.runner.onchain import confirmations, decide, depth, escrow_lock, funding_lock
+from coordinator.runner.step import AT_ONCE, LATER, Context, Next
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.events import NewEvent
 from coordinator.store.models import CompetitionRow, EntryRow, TicketRow
 from coordinator.store.tickets import TicketState
+from coordinator.store.transactions import recorded_transaction
+from coordinator.wallet import BURIED_BLOCKS, Conflicted, ensure_sent
 
-log = logging.getLogger(__name__)
+
+class Done(Enum):
+    """Nothing is left to wait for."""
+
+    DONE = "done"
+
+
+DONE: Final = Done.DONE
 
 
 async def refund(context: Context, record: CompetitionRecord, status: Failed | Cancelled) -> Next:
@@ -35,60 +45,71 @@ async def refund(context: Context, record: CompetitionRecord, status: Failed | C
     if status.money_returned:
         await CompetitionRow.filter(id=record.id).update(at_rest=True)
         return LATER
-    released: tuple[str, ...] = status.release_txids
     if status.escrow is not None and status.escrow_broadcast:
-        seen = await core.chain.transaction_status(status.escrow.txid)
-        if seen is not None:
-            done, released = await _release(context, record, status, status.escrow)
-            if released != status.release_txids:
-                told = [
-                    NewEvent("transaction.broadcast", {"role": "release", "txid": txid})
-                    for txid in released
-                    if txid not in status.release_txids
-                ]
-                await core.competitions.advance(record, status.releasing(released), core.clock.now(), told)
-                return 0.0
-            if not done:
-                return LATER
-    await core.wallet.unlock(escrow_lock(record.id))
+        wait = await _bring_back(context, record, status, status.escrow)
+        if wait is not DONE:
+            return wait
     async with core.competitions.transaction():
+        await core.wallet.unlock(escrow_lock(record.id))
         await core.competitions.advance(
             record,
-            status.returned(released),
+            status.returned(status.release_txids),
             core.clock.now(),
-            [NewEvent("competition.money_returned", {"releases": len(released)})],
+            [NewEvent("competition.money_returned", {"releases": len(status.release_txids)})],
         )
         await CompetitionRow.filter(id=record.id).update(at_rest=True)
     return LATER
 
 
-async def _release(
+async def _bring_back(
     context: Context, record: CompetitionRecord, status: Failed | Cancelled, plan: EscrowPlan
-) -> tuple[bool, tuple[str, ...]]:
-    """Sends the releases that are due. Returns whether all escrows are spent, and all release txids."""
+) -> Next | Done:
+    """Releases every escrow, recorded before it is sent; done when whatever spends them is buried."""
     core = context.core
-    seen = await core.chain.transaction_status(plan.txid)
+    sent = await recorded_transaction(plan.txid)
+    if sent is None:
+        return DONE
+    try:
+        # Also when the chain does not know it: another node may, and an escrow must not confirm unseen.
+        seen = await ensure_sent(core.chain, sent)
+    except Conflicted as conflict:
+        return DONE if await _is_buried(core, conflict.spender) else LATER
     due = await confirmations(core, seen) >= ESCROW_RELEASE_BLOCKS
-    keys = core.keys(record.id)
-    released = list(status.release_txids)
-    unspent = 0
-    for index, player in enumerate(status.roster):
+    waiting = False
+    releases = []
+    for index in range(len(status.roster)):
         spent = await core.chain.outspend(plan.txid, index)
         if spent is not None:
-            unspent += not spent.confirmed
+            waiting |= await depth(core, spent.block_height) < BURIED_BLOCKS
             continue
-        unspent += 1
-        if not due:
-            continue
-        coin = escrow_coin(status.roster, plan, index)
-        release = release_of(coin, plan)
-        entry = await EntryRow.get(id=player.entry_id)
-        mine = sign_release(keys.escrow_secret(player.ticket_id), release, coin.value_sats, coin.escrow)
-        completed = complete_release(
-            release, coin.value_sats, coin.escrow, mine, bytes.fromhex(entry.release_signature)
-        )
-        txid = await core.chain.broadcast(completed)
-        log.info("escrow %d of %s released by %s", index, record.id, Transaction.parse(completed).txid)
-        if txid not in released:
-            released.append(txid)
-    return unspent == 0, tuple(released)
+        waiting = True
+        if due:
+            releases.append(await _release(core, record, status, plan, index))
+    new = [release for release in releases if Transaction.parse(release).txid not in status.release_txids]
+    if new:
+        txids = tuple(Transaction.parse(release).txid for release in new)
+        await decide(core, record, status.releasing((*status.release_txids, *txids)), "release", *new)
+        return AT_ONCE
+    for release in releases:
+        # A player who has the preimage may claw back at the same time; the next look sees that.
+        with contextlib.suppress(Conflicted):
+            await ensure_sent(core.chain, release)
+    return LATER if waiting else DONE
+
+
+async def _is_buried(core: Core, txid: str) -> bool:
+    return await confirmations(core, await core.chain.transaction_status(txid)) >= BURIED_BLOCKS
+
+
+async def _release(
+    core: Core, record: CompetitionRecord, status: Failed | Cancelled, plan: EscrowPlan, index: int
+) -> bytes:
+    """The release of one escrow with both signatures."""
+    player = status.roster[index]
+    coin = escrow_coin(status.roster, plan, index)
+    release = release_of(coin, plan)
+    entry = await EntryRow.get(id=player.entry_id)
+    secret = core.keys(record.id).escrow_secret(player.ticket_id)
+    mine = sign_release(secret, release, coin.value_sats, coin.escrow)
+    theirs = bytes.fromhex(entry.release_signature)
+    return complete_release(release, coin.value_sats, coin.escrow, mine, theirs)

@@ -170,8 +170,15 @@ class Wallet:
         )
 
     @staticmethod
+    async def is_locked(names: Sequence[str]) -> bool:
+        """Whether any coin is locked under one of these names."""
+        return await CoinLockRow.filter(locked_by__in=list(names)).exists()
+
+    @staticmethod
     async def unlock(locked_by: str) -> None:
-        """Frees the coins of a transaction that will never be sent, or that is in a block."""
+        """Frees the coins of a transaction that will never be sent, or that is buried: had a coin been free
+        before, the transaction that spends it could lose it in a reorganisation.
+        """
         await CoinLockRow.filter(locked_by=locked_by).delete()
 
     async def send(

@@ -1,18 +1,32 @@
 import { render } from "preact";
 
-import { DetailPage, ListPage, NotFound } from "./pages.tsx";
+import { CompetitionPage } from "./CompetitionPage.tsx";
+import { Layout } from "./Layout.tsx";
+import { ListPage } from "./ListPage.tsx";
+import { useAddress } from "./router.tsx";
+import { GROUPS, type Group } from "./states.ts";
 import "./style.css";
 
-/** Which page an address is; links load anew, so that every address can be shared. */
-function page() {
-  const path = window.location.pathname.replace(/\/+$/, "");
-  if (path === "") return <ListPage />;
-  const match = /^\/competitions\/([0-9a-f-]{36})$/.exec(path);
-  return match?.[1] ? <DetailPage id={match[1]} /> : <NotFound />;
+function App() {
+  const [path = "", query = ""] = useAddress().split("?");
+  if (path === "") {
+    const show = new URLSearchParams(query).get("show") ?? "all";
+    const group = Object.hasOwn(GROUPS, show) ? (show as Group) : "all";
+    return <ListPage key={group} group={group} />;
+  }
+  const id = /^\/competitions\/([0-9A-Za-z-]+)$/.exec(path)?.[1];
+  if (id) return <CompetitionPage key={id} id={id} />;
+  return (
+    <Layout title="There is nothing here">
+      <p>
+        <a href="/">All competitions</a>
+      </p>
+    </Layout>
+  );
 }
 
 const root = document.getElementById("app");
 if (root) {
   root.replaceChildren();
-  render(page(), root);
+  render(<App />, root);
 }

@@ -31,7 +31,13 @@ export const STATE_TEXT: Record<CompetitionState, StateText> = {
   cancelled: { label: "Cancelled", meaning: "It was called off; every payment is returned." },
 };
 
-const BEFORE_OUTCOME: readonly CompetitionState[] = [
+/** The words for a state; one that this program does not know (a newer server's) is shown as it is. */
+export function stateText(state: CompetitionState): StateText {
+  return STATE_TEXT[state] ?? { label: String(state), meaning: "" };
+}
+
+/** The life of a competition in order. expiry_broadcasted stands in for the two before it. */
+export const LIFE: readonly CompetitionState[] = [
   "created",
   "collecting_entries",
   "awaiting_escrow",
@@ -46,37 +52,71 @@ const BEFORE_OUTCOME: readonly CompetitionState[] = [
   "funding_confirmed",
   "funding_settled",
   "awaiting_attestation",
+  "attested",
+  "outcome_broadcasted",
+  "expiry_broadcasted",
+  "delta_broadcasted",
+  "completed",
 ];
 
-export const TERMINAL: ReadonlySet<CompetitionState> = new Set(["completed", "failed", "cancelled"]);
+const OPEN: readonly CompetitionState[] = ["created", "collecting_entries"];
+const ENDED: readonly CompetitionState[] = ["completed", "failed", "cancelled"];
+
+export const TERMINAL: ReadonlySet<CompetitionState> = new Set(ENDED);
+
+export type Group = "all" | "open" | "running" | "ended";
+
+/** What the list can be narrowed to. */
+export const GROUPS: Record<Group, { label: string; none: string; states: readonly CompetitionState[] | null }> = {
+  all: { label: "All", none: "There is no competition yet.", states: null },
+  open: { label: "Open", none: "No competition sells tickets at the moment.", states: OPEN },
+  running: {
+    label: "Running",
+    none: "No competition is under way at the moment.",
+    states: LIFE.filter((state) => !OPEN.includes(state) && !ENDED.includes(state)),
+  },
+  ended: { label: "Ended", none: "No competition has ended yet.", states: ENDED },
+};
 
 /** One step of a timeline. */
 export interface Step {
   state: CompetitionState;
+  /** skipped: it went another way; ahead: still to come, or never to come after a failure. */
   status: "done" | "current" | "ahead" | "skipped";
 }
 
 /**
- * The steps of a competition in order, from what was seen of it. The path forks: after the attestation it goes
- * by the outcome, without one by the expiry; before funding it can end in a failure.
+ * All states of a competition in order, from what was seen of it. The path forks: after the attestation it goes
+ * by the outcome, without one by the expiry. A failure or cancellation comes after the last state that was
+ * reached.
  */
 export function timeline(current: CompetitionState, seen: ReadonlySet<CompetitionState>): Step[] {
-  const ended = current === "failed" || current === "cancelled";
+  if (current === "failed" || current === "cancelled") {
+    const reached = LIFE.findLastIndex((state) => seen.has(state));
+    const steps: Step[] = LIFE.map((state, index) => ({ state, status: index <= reached ? "done" : "ahead" }));
+    // The first entry closes one with two places at once: what was passed through was passed.
+    return [...steps.slice(0, reached + 1), { state: current, status: "current" }, ...steps.slice(reached + 1)];
+  }
+  const at = LIFE.indexOf(current);
   const expired = current === "expiry_broadcasted" || seen.has("expiry_broadcasted");
-  const path: CompetitionState[] = ended
-    ? [...BEFORE_OUTCOME.filter((state) => seen.has(state)), current]
-    : [
-        ...BEFORE_OUTCOME,
-        ...((expired ? ["expiry_broadcasted"] : ["attested", "outcome_broadcasted"]) as CompetitionState[]),
-        "delta_broadcasted",
-        "completed",
-      ];
-  const at = path.indexOf(current);
-  return path.map((state, index) => {
+  return LIFE.map((state, index) => {
     if (index === at) return { state, status: "current" };
-    if (index > at) return { state, status: "ahead" };
-    // With everybody paid over Lightning nothing has to be split on chain.
-    const skipped = state === "delta_broadcasted" && current === "completed" && !seen.has(state);
-    return { state, status: skipped ? "skipped" : "done" };
+    if (index > at) {
+      const other = state === "expiry_broadcasted" && (current === "attested" || current === "outcome_broadcasted");
+      return { state, status: other ? "skipped" : "ahead" };
+    }
+    return { state, status: isSkipped(state, current, expired, seen) ? "skipped" : "done" };
   });
+}
+
+function isSkipped(
+  state: CompetitionState,
+  current: CompetitionState,
+  expired: boolean,
+  seen: ReadonlySet<CompetitionState>,
+): boolean {
+  if (state === "attested" || state === "outcome_broadcasted") return expired;
+  if (state === "expiry_broadcasted") return !expired;
+  // With everybody paid over Lightning nothing has to be split on chain.
+  return state === "delta_broadcasted" && current === "completed" && !seen.has(state);
 }

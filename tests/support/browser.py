@@ -1,0 +1,108 @@
+"""What browser tests have in common: the built app, a Chromium, and a connection that can be cut."""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from playwright.async_api import Page
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+WEB_DIR = Path(__file__).parents[2] / "web" / "dist"
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def why_not() -> str:
+    """Why there can be no browser test here; empty if there can."""
+    if not Path(CHROMIUM).exists():
+        return "there is no Chromium on this machine"
+    if not (WEB_DIR / "index.html").exists():
+        return "the web app is not built: make web"
+    return ""
+
+
+async def sequences(page: Page) -> list[int]:
+    """Sequences of the events that the page shows, oldest first."""
+    shown = await page.locator("[data-sequence]").evaluate_all(
+        "items => items.map(item => Number(item.dataset.sequence))"
+    )
+    return list(reversed(shown))
+
+
+class Wire:
+    """A TCP relay to a server: lets through, cuts (in the middle of anything), or lets nobody in."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.down = False
+        self.connections = 0
+        # Bytes that each event stream may still bring before it is cut; None: as many as there are.
+        self.stream_bytes: list[int] = []
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def cut(self) -> None:
+        """Breaks every connection there is."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        try:
+            if self.down:
+                return
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            tasks = [
+                asyncio.create_task(self._relay(reader, far_writer, counted=False)),
+                asyncio.create_task(self._relay(far_reader, writer, counted=True)),
+            ]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                task.cancel()
+            far_writer.transport.abort()
+        finally:
+            self._writers.discard(writer)
+            writer.transport.abort()
+
+    async def _relay(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counted: bool
+    ) -> None:
+        left: int | None = None
+        with contextlib.suppress(ConnectionError):
+            while chunk := await reader.read(65536):
+                if counted and self.stream_bytes and b"text/event-stream" in chunk:
+                    left = self.stream_bytes.pop(0)
+                if left is not None:
+                    chunk, left = chunk[:left], left - len(chunk)
+                writer.write(chunk)
+                await writer.drain()
+                if left is not None and left <= 0:
+                    return
+
+
+@asynccontextmanager
+async def wire(port: int) -> AsyncIterator[Wire]:
+    """A relay to the server at this port."""
+    made = Wire(port)
+    made._server = await asyncio.start_server(made._serve, "127.0.0.1", 0)
+    try:
+        yield made
+    finally:
+        made._server.close()
+        made.cut()

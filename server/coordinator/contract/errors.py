@@ -35,6 +35,9 @@ class InvalidContribution(ContractError):
         self.signer = signer
         self.contribution = contribution
 
+    def __reduce__(self) -> tuple[type["InvalidContribution"], tuple[int | None, str]]:
+        return type(self), (self.signer, self.contribution)
+
 
 class NonceReuse(ContractError):
     """A secret nonce was asked to sign a second time."""

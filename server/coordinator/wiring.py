@@ -102,4 +102,5 @@ async def wired_core(settings: Settings, clock: Clock | None = None) -> AsyncIte
         )
         contracts = ContractCache()
         runner = Runner(core, contracts)
+        stack.push_async_callback(runner.stop)
         yield Wired(core, contracts, runner)

@@ -118,6 +118,7 @@ class LndLightning(Lightning):
                 ("grpc.keepalive_timeout_ms", 10_000),
                 ("grpc.http2.max_pings_without_data", 0),
                 # Reconnect to a node that was restarted within seconds rather than minutes.
+                ("grpc.initial_reconnect_backoff_ms", 200),
                 ("grpc.max_reconnect_backoff_ms", 5_000),
             ],
         )
@@ -194,9 +195,11 @@ class LndLightning(Lightning):
 
     async def subscribe_invoice(self, payment_hash: bytes) -> AsyncIterator[Invoice]:
         """See `Lightning.subscribe_invoice`."""
-        # LND waits silently for an invoice that it does not know.
-        if (last := await self.lookup_invoice(payment_hash)) is None:
-            raise InvoiceNotFound(f"no invoice for {payment_hash.hex()}")
+        _check_32_bytes(payment_hash)
+        # Looked up first: LND waits silently for an invoice that it does not know. Where the connection is
+        # lost, the look-up waits for it and goes out with the first that is there again.
+        lookup = invoices_pb2.LookupInvoiceMsg(payment_hash=payment_hash)
+        last = _invoice(await self._call(self._invoices.LookupInvoiceV2, lookup, wait_for_ready=True))
         yield last
         if last.state in (InvoiceState.SETTLED, InvoiceState.CANCELED):
             return
@@ -317,10 +320,19 @@ class LndLightning(Lightning):
         raise LightningUnavailable("the node ended the stream before the payment was final")
 
     async def _call(
-        self, method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response],
+        request: _Request,
+        *,
+        wait_for_ready: bool = False,
     ) -> _Response:
         with _typed_errors():
-            return await method(request, metadata=self._metadata, timeout=self._timeout_seconds)
+            return await method(
+                request,
+                metadata=self._metadata,
+                timeout=self._timeout_seconds,
+                wait_for_ready=wait_for_ready,
+            )
 
     async def _stream(
         self, method: grpc.aio.UnaryStreamMultiCallable[_Request, _Response], request: _Request

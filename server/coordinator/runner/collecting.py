@@ -6,7 +6,7 @@ from coordinator.domain.competition import RosterPlayer
 from coordinator.domain.states import CollectingEntries, Created
 from coordinator.operations.listing import live_entries
 from coordinator.operations.tickets import cancel_ticket, reconcile_reserved
-from coordinator.runner.htlcs import unheld_tickets
+from coordinator.runner.htlcs import reconcile_held, unheld_tickets
 from coordinator.runner.step import AT_ONCE, LATER, Context, Next
 from coordinator.store.competitions import CompetitionRecord, record_of
 from coordinator.store.events import NewEvent
@@ -18,7 +18,14 @@ async def collect(context: Context, record: CompetitionRecord, status: Created |
     """Brings tickets up to date; closes when full, or when the window starts."""
     core = context.core
     for ticket in await TicketRow.filter(competition_id=record.id, state=TicketState.RESERVED):
-        await reconcile_reserved(core, ticket)
+        if core.clock.now() > ticket.reserved_until_at:
+            await reconcile_reserved(core, ticket)
+        else:
+            await context.invoices.look(ticket, reconcile_reserved)
+    for ticket in await TicketRow.filter(
+        competition_id=record.id, state__in=(TicketState.PAID, TicketState.ENTERED)
+    ):
+        await context.invoices.look(ticket, reconcile_held)
     terms = status.facts.terms
     entries = await live_entries(record.id)
     full = len(entries) == terms.total_allowed_entries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coordinator.core import Core
+from coordinator.operations.tickets import cancel_ticket
 from coordinator.ports.lightning import HtlcState, Invoice, InvoiceState
 from coordinator.store.models import TicketRow
 
@@ -19,11 +20,25 @@ async def unheld_tickets(core: Core, tickets: list[TicketRow]) -> list[TicketRow
     lost = []
     for ticket in tickets:
         invoice = await core.lightning.lookup_invoice(bytes.fromhex(ticket.ticket_hash))
-        held = invoice is not None and invoice.state is InvoiceState.ACCEPTED
-        if (
-            not held
-            or invoice is None
-            or blocks_left(invoice, tip.height) <= core.settings.htlc_safety_blocks
-        ):
+        if not is_held(core, invoice, tip.height):
             lost.append(ticket)
     return lost
+
+
+def is_held(core: Core, invoice: Invoice | None, tip_height: int) -> bool:
+    """Whether the payment is held, and for long enough to count on it."""
+    return (
+        invoice is not None
+        and invoice.state is InvoiceState.ACCEPTED
+        and blocks_left(invoice, tip_height) > core.settings.htlc_safety_blocks
+    )
+
+
+async def reconcile_held(core: Core, ticket: TicketRow) -> None:
+    """While entries are collected: a paid ticket whose payment is gone, or about to go, gives its place back.
+
+    Raises:
+        LightningError: the node does not answer.
+    """
+    if await unheld_tickets(core, [ticket]):
+        await cancel_ticket(core, ticket)

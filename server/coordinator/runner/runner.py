@@ -25,6 +25,7 @@ from coordinator.runner import (
     funding,
     refunding,
 )
+from coordinator.runner.invoices import InvoiceWatcher
 from coordinator.runner.payments import PaymentDriver
 from coordinator.runner.step import Context, GiveUp, Next
 from coordinator.store.competitions import CompetitionRecord, StaleState
@@ -45,7 +46,8 @@ class Runner:
     def __init__(self, core: Core, contracts: ContractCache) -> None:
         self._core = core
         self._payments = PaymentDriver(core)
-        self._context = Context(core, contracts, self._payments)
+        self._invoices = InvoiceWatcher(core)
+        self._context = Context(core, contracts, self._payments, self._invoices)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._woken: set[str] = set()
         self._wakeup = asyncio.Event()
@@ -59,11 +61,14 @@ class Runner:
     async def run(self) -> None:
         """Runs until `stop`."""
         while not self._stopping:
+            # Cleared first: what wakes it while it looks is not lost.
+            self._wakeup.clear()
             try:
                 await self._start_due()
             except Exception:
                 log.exception("cannot read which competitions are due")
-            self._wakeup.clear()
+            if self._stopping:
+                return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wakeup.wait(), self._core.settings.poll_interval_seconds)
 
@@ -75,6 +80,7 @@ class Runner:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         await self._payments.stop()
+        await self._invoices.stop()
 
     async def _start_due(self) -> None:
         woken, self._woken = self._woken, set()
@@ -88,9 +94,16 @@ class Runner:
                     self._woken.add(competition_id)
                 continue
             if competition_id in woken or row["next_attempt_at"] <= now:
-                self._tasks[competition_id] = asyncio.create_task(self.drive(competition_id))
+                task = asyncio.create_task(self.drive(competition_id))
+                task.add_done_callback(lambda _: self._driven())
+                self._tasks[competition_id] = task
         for competition_id in [id for id, task in self._tasks.items() if task.done()]:
             del self._tasks[competition_id]
+
+    def _driven(self) -> None:
+        """Whoever was woken while it was being driven is looked at again now, not at the next poll."""
+        if self._woken:
+            self._wakeup.set()
 
     async def drive(self, competition_id: str) -> None:
         """Steps one competition until it has to wait."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from coordinator.contracts import ContractCache
 from coordinator.core import Core
+from coordinator.runner.invoices import InvoiceWatcher
 from coordinator.runner.payments import PaymentDriver
 
 # Seconds until the next look at a competition: now, or when the poll interval is over.
@@ -26,3 +27,4 @@ class Context:
     core: Core
     contracts: ContractCache
     payments: PaymentDriver
+    invoices: InvoiceWatcher

@@ -202,15 +202,16 @@ async def settle_on_chain(context: Context, record: CompetitionRecord, status: C
         try:
             await ensure_broadcast(core, closing)
         except Conflicted as conflict:
-            now, told = core.clock.now(), [_void(closing.txid, conflict.spender)]
             if split is not None:
-                await core.competitions.advance(record, status.reopened(split), now, told)
+                # There the void one is sorted out.
+                await core.competitions.advance(record, status.reopened(split), core.clock.now())
                 return AT_ONCE
             outcome = outcome_key_of(status)
             assert outcome is not None
             transaction, split_outcome = await _split_of_winner(core, dlc, outcome, conflict.spender)
             following = status.split_by_winner(broadcast_of(core, transaction), split_outcome)
-            await decide(core, record, following, "split", transaction, events=told)
+            void = _void(closing.txid, conflict.spender)
+            await decide(core, record, following, "split", transaction, events=[void])
             return AT_ONCE
     outputs = _prizes(dlc, status).values() if split is not None else [(status.outcome_broadcast.txid, 0)]
     for txid, vout in outputs:

@@ -1,10 +1,16 @@
 """News of invoices come by subscription: with polling as good as off, and over a connection that breaks."""
 
+import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from coordinator.domain.errors import InvalidInput
+from coordinator.domain.htlcs import hold_blocks
 from coordinator.operations import tickets
 from coordinator.store.models import EventRow, TicketRow
 from support.wire import Wire, wire_to
@@ -117,6 +123,33 @@ async def test_an_htlc_that_ends_too_soon_is_given_back_and_never_settled(tmp_pa
         assert held_by_the_node(world, second, "CANCELED")
         await is_in(ticket, "cancelled")
         assert held_by_the_node(world, ticket, "CANCELED")
+
+
+async def test_a_payment_is_held_for_as_long_as_the_competition_needs(tmp_path: Path) -> None:
+    async with wired(tmp_path, hold_invoice_cltv_blocks=0) as (world, _):
+        now, day = int(time.time()), 86_400
+        asked = []
+        for days in (1, 7):
+            start_at = now + days * day
+            competition_id = await world.create(
+                start_observation_at=start_at, end_observation_at=start_at + 60, signing_at=start_at + 60
+            )
+            ticket = await tickets.request_ticket(world.core, competition_id, "aa" * 32)
+            decoded = await world.core.lightning.decode(ticket.payment_request)
+            limits = tickets.step_limits(world.settings)
+            assert abs(decoded.min_final_cltv_blocks - hold_blocks(start_at, limits, now)) <= 1
+            asked.append(decoded.min_final_cltv_blocks)
+        assert asked[0] < 300 < 1100 < asked[1]
+        with pytest.raises(InvalidInput) as refused:
+            await world.create(
+                start_observation_at=now + 30 * day,
+                end_observation_at=now + 31 * day,
+                signing_at=now + 31 * day,
+            )
+        (violation,) = refused.value.violations
+        assert violation.field == "terms.start_observation_at"
+        assert "payers can lock a payment for 1,776" in violation.description
+        assert re.search(r"within 1[0-9]\.?[0-9]* days", violation.description)
 
 
 async def test_subscriptions_are_made_again_after_a_restart(tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ from coordinator.domain.errors import (
     PreconditionFailed,
 )
 from coordinator.domain.feasibility import check_feasible, keygen_sessions_needed
+from coordinator.domain.htlcs import MAX_HOLD_BLOCKS, hold_blocks, latest_start_at
 from coordinator.domain.ids import check_uuid7, new_uuid7
 from coordinator.domain.states import CANCELLABLE, CollectingEntries, Created
 from coordinator.domain.terms import Terms
+from coordinator.operations.tickets import step_limits
 from coordinator.store.competitions import CompetitionRecord, StaleState, record_of
 from coordinator.store.events import NewEvent
 from coordinator.store.models import CompetitionRow, EventRow, IntentRow
@@ -50,6 +52,7 @@ async def create_competition(core: Core, competition_id: str, terms: Terms) -> C
             )
     now = core.clock.now()
     terms.validate(now=now)
+    _check_hold(core, terms, now)
     competition_id = competition_id or new_uuid7()
     market_maker = core.keys(competition_id).market_maker_pubkey
     try:
@@ -76,6 +79,21 @@ async def create_competition(core: Core, competition_id: str, terms: Terms) -> C
     )
     core.wake(competition_id)
     return record
+
+
+def _check_hold(core: Core, terms: Terms, now: int) -> None:
+    """A ticket sold now is held until the funding is settled; payers' nodes must lock it that long."""
+    limits = step_limits(core.settings)
+    needed = hold_blocks(terms.start_observation_at, limits, now)
+    if needed > MAX_HOLD_BLOCKS:
+        latest = latest_start_at(limits, now)
+        days = (latest - now) * 10 // 86_400 / 10
+        raise InvalidInput.of(
+            "terms.start_observation_at",
+            f"a ticket sold now would have to be held for {needed:,} blocks, until the contract is funded and"
+            f" settled; payers can lock a payment for {MAX_HOLD_BLOCKS:,}. Start within {days:g} days, at"
+            f" {latest} (unix seconds) at the latest",
+        )
 
 
 async def cancel_competition(core: Core, competition_id: str, reason: str) -> CompetitionRecord:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 
+from coordinator.config import Settings
 from coordinator.core import Core
 from coordinator.domain.errors import (
     Exhausted,
@@ -13,6 +14,7 @@ from coordinator.domain.errors import (
     PreconditionFailed,
     ServiceUnavailable,
 )
+from coordinator.domain.htlcs import MAX_HOLD_BLOCKS, StepLimits, blocks_left, hold_blocks
 from coordinator.domain.ids import check_uuid7, new_uuid7
 from coordinator.domain.states import CollectingEntries, Created
 from coordinator.ports.lightning import InvoiceState, LightningError
@@ -39,7 +41,7 @@ async def request_ticket(core: Core, competition_id: str, owner_pubkey: str) -> 
     if ticket is None:
         ticket = await _reserve(core, record, owner_pubkey)
     if not ticket.payment_request:
-        await _add_invoice(core, ticket)
+        await _add_invoice(core, ticket, record.status.facts.terms.start_observation_at)
     core.wake(competition_id)
     return ticket
 
@@ -90,15 +92,15 @@ async def reconcile_reserved(core: Core, ticket: TicketRow) -> None:
     invoice = await core.lightning.lookup_invoice(payment_hash)
     state = invoice.state if invoice else None
     if invoice is not None and state is InvoiceState.ACCEPTED:
-        expiry_height = min((htlc.expiry_height for htlc in invoice.htlcs), default=0)
         tip = await core.chain.tip()
-        if expiry_height - tip.height > core.settings.htlc_safety_blocks:
+        left = blocks_left(invoice, tip.height)
+        if left > core.settings.htlc_safety_blocks:
             await _move(
                 core,
                 ticket,
                 TicketState.PAID,
                 NewEvent("ticket.paid", {"ticket_id": ticket.id, "amount_sats": ticket.amount_sats}),
-                htlc_expiry_height=expiry_height,
+                htlc_expiry_height=tip.height + left,
             )
             return
         # Its HTLC would run out before funding can confirm: give it back at once.
@@ -189,14 +191,27 @@ async def _exhausted(competition_id: str, now: int) -> Exhausted:
     )
 
 
-async def _add_invoice(core: Core, ticket: TicketRow) -> None:
+def step_limits(settings: Settings) -> StepLimits:
+    """What may pass between the window's start and the settling of the payments, as configured."""
+    return StepLimits(
+        player_signing_seconds=settings.player_signing_seconds,
+        keygen_seconds=settings.keygen_seconds,
+        signing_seconds=settings.signing_seconds,
+        escrow_confirmations=settings.escrow_confirmations,
+        funding_confirmations=settings.funding_confirmations,
+        htlc_safety_blocks=settings.htlc_safety_blocks,
+    )
+
+
+async def _add_invoice(core: Core, ticket: TicketRow, start_at: int) -> None:
+    needed = hold_blocks(start_at, step_limits(core.settings), core.clock.now())
     try:
         invoice = await core.lightning.add_hold_invoice(
             bytes.fromhex(ticket.ticket_hash),
             ticket.amount_sats * 1000,
             memo=f"Ticket {ticket.id}",
             expiry_seconds=max(1, ticket.reserved_until_at - core.clock.now()),
-            cltv_expiry_blocks=core.settings.hold_invoice_cltv_blocks,
+            cltv_expiry_blocks=min(MAX_HOLD_BLOCKS, max(needed, core.settings.hold_invoice_cltv_blocks)),
         )
     except LightningError as error:
         raise ServiceUnavailable(

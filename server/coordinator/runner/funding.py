@@ -6,11 +6,12 @@ import asyncio
 import logging
 
 from coordinator.domain.contracts import rebuild_funding
+from coordinator.domain.htlcs import SETTLE_MARGIN_BLOCKS, blocks_left
 from coordinator.domain.states import FundingBroadcasted, FundingConfirmed, FundingReady, FundingSettled
 from coordinator.domain.wallet.coins import Branch
 from coordinator.operations.listing import live_entries
 from coordinator.ports.lightning import InvoiceState
-from coordinator.runner.htlcs import blocks_left, unheld_tickets
+from coordinator.runner.htlcs import present_height, unheld_tickets
 from coordinator.runner.onchain import broadcast_of, confirmations, decide, ensure_broadcast
 from coordinator.runner.step import AT_ONCE, LATER, Context, GiveUp, Next
 from coordinator.store.competitions import CompetitionRecord
@@ -21,9 +22,6 @@ from coordinator.store.tickets import IntentStatus, TicketState
 from coordinator.wallet import to_wallet_coin
 
 log = logging.getLogger(__name__)
-
-# LND gives an accepted HTLC back 12 blocks before it expires; nearer than this it is not settled.
-SETTLE_MARGIN_BLOCKS = 13
 
 
 async def complete_funding(context: Context, record: CompetitionRecord, status: FundingReady) -> Next:
@@ -101,13 +99,16 @@ async def _settle_ticket(context: Context, ticket: TicketRow) -> None:
         data={"ticket_id": ticket.id, "amount_sats": ticket.amount_sats},
     )
     invoice = await core.lightning.lookup_invoice(payment_hash)
-    if invoice is not None and invoice.state is InvoiceState.ACCEPTED:
-        tip = await core.chain.tip()
-        if blocks_left(invoice, tip.height) > SETTLE_MARGIN_BLOCKS:
-            await attempt_intent(key, now)
-            preimage = core.box.open(f"ticket-preimage:{ticket.id}", ticket.preimage_encrypted)
-            await core.lightning.settle_invoice(preimage)
-            invoice = await core.lightning.lookup_invoice(payment_hash)
+    # LND may take the preimage and call the invoice settled although the HTLC is lost: never that late.
+    if (
+        invoice is not None
+        and invoice.state is InvoiceState.ACCEPTED
+        and blocks_left(invoice, await present_height(core)) > SETTLE_MARGIN_BLOCKS
+    ):
+        await attempt_intent(key, now)
+        preimage = core.box.open(f"ticket-preimage:{ticket.id}", ticket.preimage_encrypted)
+        await core.lightning.settle_invoice(preimage)
+        invoice = await core.lightning.lookup_invoice(payment_hash)
     if invoice is not None and invoice.state is InvoiceState.SETTLED:
         await _close_ticket(context, ticket, TicketState.SETTLED, "ticket.settled", key, IntentStatus.DONE)
         return

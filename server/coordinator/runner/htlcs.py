@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from coordinator.core import Core
+from coordinator.domain.htlcs import blocks_left
 from coordinator.operations.tickets import cancel_ticket
-from coordinator.ports.lightning import HtlcState, Invoice, InvoiceState
+from coordinator.ports.lightning import Invoice, InvoiceState
 from coordinator.store.models import TicketRow
 
 
-def blocks_left(invoice: Invoice, tip_height: int) -> int:
-    """Blocks until the first accepted HTLC of an invoice expires; 0 when none is held."""
-    held = [htlc.expiry_height for htlc in invoice.htlcs if htlc.state is HtlcState.ACCEPTED]
-    return max(0, min(held) - tip_height) if held else 0
+async def present_height(core: Core) -> int:
+    """The tip's height, by the chain or by the Lightning node, whoever is ahead: the other one lags."""
+    return max((await core.chain.tip()).height, (await core.lightning.info()).block_height)
 
 
 async def unheld_tickets(core: Core, tickets: list[TicketRow]) -> list[TicketRow]:
     """Tickets whose payment is not held any more, or not for long enough to count on it."""
-    tip = await core.chain.tip()
+    height = await present_height(core)
     lost = []
     for ticket in tickets:
         invoice = await core.lightning.lookup_invoice(bytes.fromhex(ticket.ticket_hash))
-        if not is_held(core, invoice, tip.height):
+        if not is_held(core, invoice, height):
             lost.append(ticket)
     return lost
 

@@ -21,7 +21,7 @@ from coordinator_gateway.hub import Hub
 from coordinator_gateway.jsoncodec import InvalidFieldsError, InvalidJsonError
 from coordinator_gateway.middleware import HEALTH_PATH, CommonHeaders, RateLimit
 from coordinator_gateway.problems import Problem
-from coordinator_gateway.routes import ApiRoute, api_routes, gone_routes
+from coordinator_gateway.routes import ApiRoute, ApiRoutes, api_routes, gone_routes
 from coordinator_gateway.sse import EventStreams
 from coordinator_gateway.web import WebApp
 
@@ -32,10 +32,14 @@ def create_app(config: GatewayConfig) -> Starlette:
     hub = Hub(config, core)
     bindings = [binding for service in api.services() for binding in httprule.bindings(service)]
     routes: list[BaseRoute] = [
-        ApiRoute(PathTemplate(HEALTH_PATH), {"GET": HealthCheck(core, hub)}),
-        *api_routes(bindings, config, core, EventStreams(config, core, hub)),
-        *gone_routes(),
-        *docs.routes(bindings),
+        ApiRoutes(
+            [
+                ApiRoute(PathTemplate(HEALTH_PATH), {"GET": HealthCheck(core, hub)}),
+                *api_routes(bindings, config, core, EventStreams(config, core, hub)),
+                *gone_routes(),
+                *docs.routes(bindings),
+            ]
+        )
     ]
     if config.web_dir is not None:
         routes.append(Mount("/", WebApp(config.web_dir)))
@@ -120,5 +124,5 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    problem = Problem(500, f"The gateway failed; ask with request id {request_id(request)}.")
+    problem = Problem(500, f"The gateway failed; ask with request id {request_id(request.scope)}.")
     return problem.response(request.url.path)

@@ -15,6 +15,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from starlette.requests import Request
+from starlette.types import Scope
 
 from coordinator_gateway.config import GatewayConfig
 from coordinator_gateway.problems import Problem, from_rpc_error
@@ -25,6 +26,8 @@ Metadata = tuple[tuple[str, str], ...]
 # Below gRPC's default limit of 8 KiB for all metadata of a call together.
 _MAX_HEADER_BYTES = 4096
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_PASSED_ON = ((b"idempotency-key", "idempotency-key"), (b"authorization", "authorization"))
+_READ = frozenset((b"idempotency-key", b"authorization", b"cookie"))
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
 
 
@@ -72,22 +75,23 @@ class Core:
 
     def metadata(self, request: Request, body: bytes, public_url: str) -> Metadata:
         """For a call on behalf of an HTTP request. Problem if a header cannot be passed on."""
-        headers = request.headers
         items = [
             *self._token,
             ("x-http-method", request.method),
             ("x-http-url", public_request_url(request, public_url)),
-            ("x-request-id", request_id(request)),
+            ("x-request-id", request_id(request.scope)),
         ]
         if request.client is not None:
             items.append(("x-forwarded-for", request.client.host))
         if body:
             items.append(("x-http-body-sha256", hashlib.sha256(body).hexdigest()))
-        if (key := headers.get("idempotency-key")) is not None:
-            items.append(("idempotency-key", key))
-        if (authorization := headers.get("authorization")) is not None:
-            items.append(("authorization", authorization))
-        if (token := session_token(request)) is not None:
+        given = {name: value for name, value in reversed(request.scope["headers"]) if name in _READ}
+        for raw, name in _PASSED_ON:
+            if raw in given:
+                items.append((name, given[raw].decode("latin-1")))
+        if (b"authorization" in given or b"cookie" in given) and (
+            token := session_token(request)
+        ) is not None:
             items.append(("x-session-token", token))
         for name, value in items:
             if len(value) > _MAX_HEADER_BYTES or not _PRINTABLE.fullmatch(value):
@@ -130,13 +134,17 @@ class UnaryCall:
         )
 
 
-def request_id(request: Request) -> str:
+def request_id(scope: Scope) -> str:
     """The client's X-Request-Id if it is sane, else a new one; the same for the whole request."""
-    state: dict[str, Any] = request.scope.setdefault("state", {})
-    if "request_id" not in state:
-        given = request.headers.get("x-request-id", "")
-        state["request_id"] = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
-    return str(state["request_id"])
+    state: dict[str, Any] = scope.setdefault("state", {})
+    known = state.get("request_id")
+    if known is None:
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        known = given.decode("latin-1")
+        if not _REQUEST_ID.fullmatch(known):
+            known = secrets.token_hex(16)
+        state["request_id"] = known
+    return str(known)
 
 
 def session_token(request: Request) -> str | None:

@@ -9,12 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from coordinator_gateway.core import SESSION_COOKIE, public_request_url
+from coordinator_gateway.jsonanswer import RawHeaders
 
-# Called with the request, the core's response message, the HTTP response and the configured public URL.
-ResponseHook = Callable[[Request, Any, Response, str], None]
+# Called with the request, the core's response message and the configured public URL; gives further headers.
+ResponseHook = Callable[[Request, Any, str], RawHeaders]
 
 
-def _keep_session(request: Request, message: Any, response: Response, public_url: str) -> None:
+def _keep_session(request: Request, message: Any, public_url: str) -> RawHeaders:
+    response = Response()
     response.set_cookie(
         SESSION_COOKIE,
         message.session_token,
@@ -24,10 +26,17 @@ def _keep_session(request: Request, message: Any, response: Response, public_url
         httponly=True,
         samesite="strict",
     )
+    return _cookies(response)
 
 
-def _end_session(request: Request, message: Any, response: Response, public_url: str) -> None:
+def _end_session(request: Request, message: Any, public_url: str) -> RawHeaders:
+    response = Response()
     drop_session(request, response, public_url)
+    return _cookies(response)
+
+
+def _cookies(response: Response) -> RawHeaders:
+    return [item for item in response.raw_headers if item[0] == b"set-cookie"]
 
 
 def drop_session(request: Request, response: Response, public_url: str) -> None:

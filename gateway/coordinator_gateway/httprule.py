@@ -104,10 +104,9 @@ class Binding:
 
     def response_json(self, response: Message) -> Any:
         """The JSON value that answers: the whole response or its `response_body` field."""
-        if not self.response_body:
-            return jsoncodec.encode(response)
-        value = jsoncodec.encode(response)
-        return value[self.response_body]
+        if self.response_body:
+            return jsoncodec.encode_field(response, self.response_body)
+        return jsoncodec.encode(response)
 
     def query_fields(self) -> list[FieldDescriptor]:
         """Fields of the request that the query string may set, at the top level."""

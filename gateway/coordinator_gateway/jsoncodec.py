@@ -19,9 +19,9 @@ import binascii
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -79,9 +79,13 @@ class _FieldError(ValueError):
 # --- JSON text ---
 
 
+# Made once: json.dumps makes a new one at every call that has settings.
+_encode_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
 def dumps(value: Any) -> bytes:
     """JSON text of a JSON value: compact, UTF-8, one line."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _encode_text(value).encode()
 
 
 def loads(text: bytes) -> Any:
@@ -124,6 +128,17 @@ def encode(message: Message) -> Any:
     return _message_encoder(message.DESCRIPTOR)(message)
 
 
+def encode_field(message: Message, name: str) -> Any:
+    """The JSON value of one field of a message."""
+    return _plan(message.DESCRIPTOR)[name](message)
+
+
+def encode_items(field: FieldDescriptor, items: Iterable[Any]) -> list[Any]:
+    """The JSON values of some of a repeated field's items."""
+    value_encoder = _value_encoder(field)
+    return list(items) if value_encoder is None else [value_encoder(item) for item in items]
+
+
 def enum_text(enum: EnumDescriptor, number: int) -> str | int:
     """The lower-case name without the type's prefix, or the number itself if it is not known."""
     return _enum_names(enum).get(number, number)
@@ -151,8 +166,13 @@ def _message_encoder(descriptor: Descriptor) -> _Encoder:
         return known
     if descriptor.full_name in _WRAPPERS:
         return _field_encoder(descriptor.fields_by_name["value"])
-    plan = tuple((field.name, _field_encoder(field)) for field in descriptor.fields)
+    plan = tuple(_plan(descriptor).items())
     return lambda message: {name: get(message) for name, get in plan}
+
+
+@cache
+def _plan(descriptor: Descriptor) -> dict[str, _Encoder]:
+    return {field.name: _field_encoder(field) for field in descriptor.fields}
 
 
 def _field_encoder(field: FieldDescriptor) -> _Encoder:
@@ -178,6 +198,8 @@ def _value_encoder(field: FieldDescriptor) -> _Encoder | None:
     """What turns one value of the field into JSON; None: it is JSON already."""
     if field.message_type is not None:
         message_type = field.message_type
+        if (known := _KNOWN_ENCODERS.get(message_type.full_name)) is not None:
+            return known
         # Looked up when used, since a type may contain itself.
         return lambda message: _message_encoder(message_type)(message)
     if field.enum_type is not None:
@@ -203,9 +225,15 @@ def _float_json(value: float) -> float | int | str:
 
 
 def _timestamp_json(timestamp: Any) -> str:
+    return _time_text(timestamp.seconds, timestamp.nanos)
+
+
+# The same times are written again and again: of one competition, for everybody who looks at it.
+@lru_cache(4096)
+def _time_text(seconds: int, nanos: int) -> str:
     # Without the zone's "+00:00".
-    text = datetime.fromtimestamp(timestamp.seconds, UTC).isoformat()[:19]
-    return f"{text}{_fraction(timestamp.nanos)}Z"
+    text = datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+    return f"{text}{_fraction(nanos)}Z"
 
 
 def _duration_json(duration: Any) -> str:

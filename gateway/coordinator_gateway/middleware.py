@@ -5,7 +5,6 @@ from collections.abc import Callable
 from time import monotonic
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coordinator_gateway.config import GatewayConfig
@@ -26,7 +25,7 @@ class CommonHeaders:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        added = [*self._headers, (b"x-request-id", request_id(Request(scope)).encode())]
+        added = [*self._headers, (b"x-request-id", request_id(scope).encode())]
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

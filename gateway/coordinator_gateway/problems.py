@@ -7,6 +7,7 @@ written out: ErrorInfo as `reason`, `domain`, `metadata`; BadRequest as `errors`
 `retry_after_seconds` and the Retry-After header.
 """
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,7 +20,10 @@ from starlette.responses import Response
 from coordinator_gateway import jsoncodec
 from coordinator_gateway.jsoncodec import FieldViolation
 
+logger = logging.getLogger(__name__)
+
 MEDIA_TYPE = "application/problem+json"
+_TOO_LARGE = "message larger than max"
 _DETAILS_KEY = "grpc-status-details-bin"
 
 _STATUS: dict[grpc.StatusCode, tuple[int, str]] = {
@@ -119,6 +123,10 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> Problem:
     status, title = _STATUS.get(code, (500, "Internal error"))
     # What went wrong inside is for the core's log; strangers learn only that it did.
     detail = title if status == 500 else (error.details() or title)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in (error.details() or ""):
+        # Not the core's word: its answer is more than `max_response_bytes`, or than the core itself sends.
+        logger.error("an answer of the core is too large: %s", error.details())
+        return Problem(500, "The answer is too large for this gateway.", reason="ANSWER_TOO_LARGE")
     if code is grpc.StatusCode.UNAVAILABLE and not _details_bytes(error):
         # The transport's own words hold addresses.
         detail = "The coordinator cannot be reached."

@@ -4,31 +4,26 @@ Every `google.api.http` binding becomes a route. A unary method answers with JSO
 an event stream.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
-from coordinator_gateway import jsoncodec
 from coordinator_gateway.config import GatewayConfig
 from coordinator_gateway.core import Core
 from coordinator_gateway.hooks import RESPONSE_HOOKS
 from coordinator_gateway.httprule import Binding, HttpRuleError, PathTemplate
+from coordinator_gateway.jsonanswer import RawHeaders, send_answer
 from coordinator_gateway.problems import Problem
 from coordinator_gateway.sse import EventStreams
 
 WATCH = "coordinator.v1.EventService.Watch"
-# Larger answers (signatures of a whole contract) are written in a thread, so that streams go on meanwhile.
-_LARGE_RESPONSE_BYTES = 256 * 1024
-
 Handler = Callable[[Scope, Receive, Send, dict[str, str]], Awaitable[None]]
 
 
-class ApiRoute(BaseRoute):
+class ApiRoute:
     """One path and what its verbs do."""
 
     def __init__(self, path: PathTemplate, handlers: Mapping[str, Handler]) -> None:
@@ -36,19 +31,8 @@ class ApiRoute(BaseRoute):
         self.handlers = dict(handlers)
         self.allow = ", ".join(sorted(self.handlers))
 
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Fits any verb: one that is not there is answered here too."""
-        if scope["type"] != "http":
-            return Match.NONE, {}
-        values = self.path.match(scope["path"])
-        return (Match.NONE, {}) if values is None else (Match.FULL, {"path_params": values})
-
-    def url_path_for(self, name: str, /, **path_params: Any) -> NoReturn:
-        """Routes of the API have no names."""
-        raise NoMatchFound(name, path_params)
-
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request whose path fits."""
+        """Answers a request whose path fits, be its verb there or not."""
         handler = self.handlers.get(scope["method"])
         if handler is None:
             raise Problem(
@@ -57,6 +41,44 @@ class ApiRoute(BaseRoute):
                 headers={"allow": self.allow},
             )
         await handler(scope, receive, send, scope["path_params"])
+
+
+class ApiRoutes(BaseRoute):
+    """All paths of the API: one look-up, however many there are."""
+
+    def __init__(self, routes: Iterable[ApiRoute]) -> None:
+        self._literal: dict[str, ApiRoute] = {}
+        # Those with variables, by the number of slashes; a variable of any length fits any number.
+        self._variable: dict[int, list[ApiRoute]] = {}
+        self._any_length: list[ApiRoute] = []
+        for route in routes:
+            if not route.path.fields:
+                self._literal.setdefault(route.path.text, route)
+            elif "**" in route.path.text:
+                self._any_length.append(route)
+            else:
+                self._variable.setdefault(route.path.text.count("/"), []).append(route)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Fits if one of the paths does."""
+        if scope["type"] != "http":
+            return Match.NONE, {}
+        path: str = scope["path"]
+        if (literal := self._literal.get(path)) is not None:
+            return Match.FULL, {"path_params": {}, "api_route": literal}
+        for route in (*self._variable.get(path.count("/"), ()), *self._any_length):
+            values = route.path.match(path)
+            if values is not None:
+                return Match.FULL, {"path_params": values, "api_route": route}
+        return Match.NONE, {}
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> NoReturn:
+        """Routes of the API have no names."""
+        raise NoMatchFound(name, path_params)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request whose path fits."""
+        await scope["api_route"].handle(scope, receive, send)
 
 
 def api_routes(
@@ -95,20 +117,10 @@ def unary_handler(binding: Binding, config: GatewayConfig, core: Core) -> Handle
         body = await read_body(request, config.max_body_bytes)
         message = binding.request(path_values, scope["query_string"].decode("latin-1"), body)
         answer = await call(message, core.metadata(request, body, config.public_url))
-        if answer.ByteSize() > _LARGE_RESPONSE_BYTES:
-            content = await asyncio.to_thread(_content, binding, answer)
-        else:
-            content = _content(binding, answer)
-        response = Response(content, 200, {"cache-control": "no-store"}, "application/json")
-        if hook is not None:
-            hook(request, answer, response, config.public_url)
-        await response(scope, receive, send)
+        headers: RawHeaders = () if hook is None else hook(request, answer, config.public_url)
+        await send_answer(scope, send, binding, answer, headers)
 
     return handle
-
-
-def _content(binding: Binding, answer: Any) -> bytes:
-    return jsoncodec.dumps(binding.response_json(answer))
 
 
 def stream_handler(binding: Binding, streams: EventStreams) -> Handler:

@@ -9,7 +9,7 @@ NPM = $(RUN) .ci/npm.py
 SYNCED := $(VENV)/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test generate lint check-generated bench vectors web released clean
+.PHONY: help setup run demo test torture generate lint check-generated bench vectors web released clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -32,6 +32,9 @@ demo: setup ## plays a competition, e.g. ARGS="--players 5 --places 3 --outcome 
 
 test: setup web ## pytest, e.g. ARGS="tests/unit -k escrow"
 	$(RUN) -m pytest $(ARGS)
+
+torture: setup ## kills a core hundreds of times, at every point of a competition (long), e.g. ARGS="-k split"
+	$(RUN) -m pytest tests/torture/long.py $(ARGS)
 
 # Not on `.`: folders that are not the project's own may lie here.
 PYTHON_SOURCES := .ci bench clients gateway migrations server tests

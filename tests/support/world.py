@@ -73,10 +73,15 @@ class World:
 
     async def stop(self) -> None:
         """Ends the players' payments and the core."""
+        await self.end_payments()
+        await self.running.aclose()
+
+    async def end_payments(self) -> None:
+        """Stops looking at the players' payments."""
         for payment in self.payments:
             payment.cancel()
         await asyncio.gather(*self.payments, return_exceptions=True)
-        await self.running.aclose()
+        self.payments.clear()
 
     @property
     def core(self) -> Core:

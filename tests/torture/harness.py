@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import pickle
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from coordinator_client.proto.coordinator.v1 import (
     ExpectedObservation,
     GetAddressRequest,
     GetBalanceRequest,
+    GetBalanceResponse,
     PayoutState,
     Prediction,
     SendRequest,
@@ -45,18 +47,23 @@ from support.gateway import RunningGateway, free_port
 from support.world import FAUCET_SATS, METRICS, STATIONS, World, running_outside
 from torture.invariants import (
     Books,
-    Settlements,
+    LightningBefore,
     check_entries,
     check_log,
     check_payments,
+    check_settlements,
     check_supply,
+    check_transactions,
     fees_sats,
+    watching_settlements,
 )
+from torture.mortal_core import Orders
 
 ADMIN = NostrKey(b"\x77" * 32)
 MORTAL_CORE = Path(__file__).with_name("mortal_core.py")
 TESTS = MORTAL_CORE.parent.parent
 LOOK_SECONDS = 0.03
+MANY_BLOCKS = 12
 ENTRY_FEE_SATS = 50_000
 STARTS_IN_SECONDS = 1_200
 # Where blocks are what is waited for.
@@ -69,6 +76,7 @@ WAITING_FOR_BLOCKS = frozenset(
         CompetitionState.DELTA_BROADCASTED,
         CompetitionState.COMPLETED,
         CompetitionState.CANCELLED,
+        CompetitionState.FAILED,
     }
 )
 
@@ -79,7 +87,8 @@ class Scenario:
 
     `winners` are player indices, best first; None: everybody is refunded. `paid` ask for their prize over
     Lightning, `hands_over` also give their keys. `withheld`: the oracle stays silent until the expiry.
-    `cancelled_in`: where an admin cancels it.
+    `cancelled_in`: where an admin cancels it. `lost_in`: where the node loses the first player's payment, so
+    that the competition has to fail.
     """
 
     name: str
@@ -88,6 +97,7 @@ class Scenario:
     hands_over: tuple[int, ...] = (0, 1)
     withheld: bool = False
     cancelled_in: CompetitionState | None = None
+    lost_in: CompetitionState | None = None
     relative_locktime_blocks: int = 144
     sends_sats: int = 0
 
@@ -97,107 +107,133 @@ SPLIT = Scenario("split", winners=(2, 0), paid=(2,), hands_over=(), relative_loc
 EXPIRED = Scenario("expired", withheld=True, paid=(0, 1, 2), hands_over=(0, 1, 2))
 REFUNDED = Scenario("refunded", winners=None, paid=(0, 1, 2), hands_over=(0, 1, 2))
 CANCELLED = Scenario("cancelled", cancelled_in=CompetitionState.FUNDING_READY)
-SCENARIOS = (CLOSED, SPLIT, EXPIRED, REFUNDED, CANCELLED)
+FAILED = Scenario("failed", lost_in=CompetitionState.FUNDING_READY)
+SCENARIOS = (CLOSED, SPLIT, EXPIRED, REFUNDED, CANCELLED, FAILED)
 
 
-@dataclass
-class Result:
-    """How it ended. `balances` in sats: every Lightning node, and the coordinator's wallet."""
+@dataclass(frozen=True)
+class Ending:
+    """How it ended. `balances` in sats: every Lightning node's change, and the coordinator's wallet."""
 
     state: str
-    balances: dict[str, int]
+    reason: str
+    balances: Mapping[str, int]
     fees_sats: int
-    died_at: Counter[str]
-    seconds: float
-    lives: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.lives = self.died_at.total() + 1
+
+@dataclass(frozen=True)
+class Result:
+    """An ending, and what it took: deaths by crash point, crossed points in order (if recorded)."""
+
+    ending: Ending
+    died_at: Counter[str]
+    crossings: tuple[str, ...]
+    seconds: float
 
 
 class MortalCore:
-    """The supervisor process of a core that dies `most` times at every crash point whose name fits `only`."""
+    """The supervisor process of cores, one at a time. Use as an async context manager."""
 
-    def __init__(self, world: World, folder: Path, most: int, only: str) -> None:
-        self._settings = folder / "settings.pickle"
-        self._settings.write_bytes(pickle.dumps(world.settings))
-        self._journal = folder / "journal"
-        self._log = folder / "core.log"
-        self._most = most
-        self._only = only
-        self._process: asyncio.subprocess.Process | None = None
+    def __init__(self) -> None:
+        self._orders: Orders | None = None
+        self._ended: asyncio.Task[bytes] | None = None
+
+    async def __aenter__(self) -> MortalCore:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(MORTAL_CORE),
+            env=os.environ | {"PYTHONPATH": os.pathsep.join((str(TESTS), *sys.path))},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Whatever is left of it dies."""
+        if self._ended is not None:
+            self._ended.cancel()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        await self._process.wait()
 
     @property
     def died_at(self) -> Counter[str]:
         """How often at which point."""
-        return Counter(self._journal.read_text().splitlines()) if self._journal.exists() else Counter()
+        return Counter(_lines(self._current.journal))
+
+    @property
+    def crossings(self) -> tuple[str, ...]:
+        """Every crash point that was passed, in order."""
+        return tuple(_lines(self._current.crossings))
 
     @property
     def log(self) -> str:
-        return self._log.read_text()
+        """What the core said."""
+        return Path(self._current.log).read_text() if Path(self._current.log).exists() else ""
 
-    async def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *map(str, (MORTAL_CORE, self._settings, self._journal, self._most, self._only)),
-                env=os.environ | {"PYTHONPATH": str(TESTS)},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+    @property
+    def _current(self) -> Orders:
+        assert self._orders is not None
+        return self._orders
+
+    async def start(self, orders: Orders) -> None:
+        """Starts a core, and again each time that it dies."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._orders = orders
+        self._process.stdin.write(json.dumps(asdict(orders)).encode() + b"\n")
+        await self._process.stdin.drain()
+        self._ended = asyncio.create_task(self._process.stdout.readline())
 
     def check(self) -> None:
-        """Fails if it ended by itself: with an error, that is."""
-        assert self._process is not None
-        assert self._process.returncode is None, self.log[-4000:]
+        """Fails if the core ended by itself: with an error, that is."""
+        assert self._ended is not None
+        assert not self._ended.done(), f"the core ended by itself\n{self.log[-4000:]}"
 
     async def stop(self) -> None:
         """In order."""
-        process = self._process
-        assert process is not None
-        if process.returncode is None:
-            process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), 20)
-            except TimeoutError:
-                os.killpg(process.pid, signal.SIGKILL)
-                raise
-        assert process.returncode == 0, self.log[-4000:]
-
-    def destroy(self) -> None:
-        """Whatever is left of it."""
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        assert self._ended is not None
+        self._process.terminate()
+        code = await asyncio.wait_for(self._ended, 30)
+        assert code == b"0\n", self.log[-4000:]
 
 
 class Play:
     """One competition, played by whoever is not the core."""
 
     def __init__(
-        self, world: World, core: MortalCore, gateway_url: str, core_address: str, scenario: Scenario
-    ):
+        self,
+        world: World,
+        core: MortalCore,
+        books: Books,
+        gateway_url: str,
+        scenario: Scenario,
+        nodes: tuple[str, ...],
+    ) -> None:
         self._world = world
         self._core = core
+        self._books = books
         self._gateway_url = gateway_url
-        self._core_address = core_address
         self._scenario = scenario
+        self._nodes = nodes
         self._id = new_uuid7()
         self._players: list[Player] = []
         self._paying: set[str] = set()
+        self._paid: set[int] = set()
         self._attested = False
         self._last_doing = ""
 
-    async def run(self, seconds: float) -> str:
-        """Plays until nothing is left to do; the state it ended in."""
+    async def run(self, seconds: float) -> Competition:
+        """Plays until nothing is left to do; the competition in the end."""
         async with AsyncExitStack() as stack:
-            admin = await stack.enter_async_context(GrpcClient(self._core_address, ADMIN))
+            address = f"127.0.0.1:{self._world.settings.grpc_port}"
+            admin = await stack.enter_async_context(GrpcClient(address, ADMIN))
             public = await stack.enter_async_context(RestClient(self._gateway_url))
             await self._again(self._fund_wallet, admin)
             await self._again(self._create, admin)
-            for index in range(3):
-                await self._world.lightning.add_node(f"player{index}")
+            for node in self._nodes:
+                await self._world.lightning.add_node(node)
                 player = Player(self._gateway_url, self._id, PlayerSecrets.generate())
                 self._players.append(await stack.enter_async_context(player))
             try:
@@ -244,14 +280,15 @@ class Play:
             )
         await admin.competitions.create_competition(CreateCompetitionRequest(id=self._id, terms=self._terms))
 
-    async def _play(self, admin: GrpcClient, public: RestClient) -> str:
+    async def _play(self, admin: GrpcClient, public: RestClient) -> Competition:
         while True:
             self._core.check()
             competition = await public.competition(self._id)
             self._last_doing = f"playing in {competition.state.name}"
-            assert competition.state != CompetitionState.FAILED, competition.failure_reason
+            if self._scenario.lost_in is None:
+                assert competition.state != CompetitionState.FAILED, competition.failure_reason
             if self._at_rest():
-                return competition.state.name or ""
+                return await public.competition(self._id)
             try:
                 await self._act(admin, competition)
             except ApiError as error:
@@ -259,18 +296,29 @@ class Play:
                 if error.reason not in ("SIGNATURE_NOT_EXPECTED", "NO_CONTRACT", "NO_OUTCOME"):
                     raise
             if competition.state in WAITING_FOR_BLOCKS:
-                await self._world.chain.mine()
+                await self._world.chain.mine(MANY_BLOCKS if self._waits_long(competition) else 1)
             await asyncio.sleep(LOOK_SECONDS)
 
+    def _waits_long(self, competition: Competition) -> bool:
+        """Whether there is nothing left but to wait for a timelock."""
+        match competition.state:
+            case CompetitionState.CANCELLED | CompetitionState.FAILED | CompetitionState.DELTA_BROADCASTED:
+                return True
+            case CompetitionState.OUTCOME_BROADCASTED | CompetitionState.EXPIRY_BROADCASTED:
+                return self._paid.issuperset(self._scenario.paid)
+            case _:
+                return False
+
     def _at_rest(self) -> bool:
-        books = Books(_database(self._world))
-        return books.rows("SELECT at_rest FROM competitions WHERE id = ?", self._id) == [(1,)]
+        return self._books.rows("SELECT at_rest FROM competitions WHERE id = ?", self._id) == [(1,)]
 
     async def _act(self, admin: GrpcClient, competition: Competition) -> None:
         if competition.state == self._scenario.cancelled_in:
             await admin.competitions.cancel_competition(
                 CancelCompetitionRequest(competition_id=self._id, reason="for a test")
             )
+            return
+        if competition.state in (CompetitionState.CANCELLED, CompetitionState.FAILED):
             return
         for index, player in enumerate(self._players):
             # Also later: the last entry closes the field, and its answer may have been lost.
@@ -283,6 +331,9 @@ class Play:
                     if contract.escrow_transaction_hex and not entry.escrow_release_signed:
                         await player.sign_release()
             case CompetitionState.FUNDING_READY:
+                if competition.state == self._scenario.lost_in:
+                    lost = self._players[0].agreement.ticket_hash
+                    self._world.lightning.ledger.cancel_invoice("coordinator", lost)
                 for player in self._players:
                     if not (await player.rest.entry(player.secrets.entry_id)).funding_signed:
                         await player.sign_funding()
@@ -303,7 +354,7 @@ class Play:
             ticket = await player.ticket()
         if ticket.state == TicketState.RESERVED and ticket.payment_request not in self._paying:
             self._paying.add(ticket.payment_request)
-            await self._world.pay(_Payer(f"player{index}"), ticket.payment_request)  # type: ignore[arg-type]
+            await self._world.pay(_Payer(self._nodes[index]), ticket.payment_request)  # type: ignore[arg-type]
         if ticket.state in (TicketState.PAID, TicketState.ENTERED):
             await player.enter(_predictions(index))
 
@@ -322,13 +373,14 @@ class Play:
         player = self._players[index]
         payout = await player.payout()
         if payout.state == PayoutState.AVAILABLE:
-            node = self._world.lightning[f"player{index}"]
+            node = self._world.lightning[self._nodes[index]]
             held = node.ledger.find_invoice(node.name, player.payout_hash)
             invoice = held or node.add_invoice(
                 value_msats=payout.amount_sats * 1000, preimage=player.secrets.payout_preimage
             )
             await player.request_payout(invoice.payment_request)
         elif payout.state == PayoutState.PAID:
+            self._paid.add(index)
             if index in self._scenario.hands_over and not payout.ephemeral_key_received:
                 await player.hand_over_key()
         else:
@@ -367,8 +419,8 @@ def _predictions(index: int) -> list[ExpectedObservation]:
     ]
 
 
-def _database(world: World) -> Path:
-    return Path(world.settings.database_url.removeprefix("sqlite:///"))
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if path and Path(path).exists() else []
 
 
 @asynccontextmanager
@@ -387,47 +439,99 @@ async def _gateway(world: World) -> AsyncIterator[str]:
         await gateway.stop()
 
 
-async def play(
-    folder: Path, scenario: Scenario, *, most: int, only: str = "", seconds: float = 600
-) -> Result:
-    """Plays a competition with a core that dies up to `most` times at each crash point whose name fits the
-    regular expression `only`, and checks the books.
-    """
-    started = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
-    async with AsyncExitStack() as stack:
-        port = free_port()
-        world = await stack.enter_async_context(
-            running_outside(folder, grpc_port=port, escrow_confirmations=1)
+class Stage:
+    """A world and a supervisor for many plays, each with a core and players of its own."""
+
+    def __init__(self, folder: Path, world: World, core: MortalCore) -> None:
+        self._folder = folder
+        self._world = world
+        self._core = core
+        self._plays = 0
+
+    async def play(
+        self,
+        scenario: Scenario,
+        *,
+        most: int = 0,
+        only: str = "",
+        once: str = "",
+        nth: int = 1,
+        record: bool = False,
+        seconds: float = 600,
+    ) -> Result:
+        """Plays a competition with a core that dies as `Orders` says, and checks the books.
+
+        Args:
+            scenario: how it goes.
+            most, only, once, nth: see `Orders`.
+            record: whether crossed crash points are wanted.
+            seconds: longer is stuck.
+        """
+        started = time.monotonic()
+        self._plays += 1
+        folder = self._folder / f"{self._plays}"
+        folder.mkdir()
+        database = folder / "core.sqlite3"
+        world = self._world
+        world.settings = replace(world.settings, database_url=f"sqlite:///{database}")
+        settings = folder / "settings.pickle"
+        settings.write_bytes(pickle.dumps(world.settings))
+        orders = Orders(
+            settings=str(settings),
+            journal=str(folder / "journal"),
+            log=str(folder / "core.log"),
+            most=most,
+            only=only,
+            once=once,
+            nth=nth,
+            crossings=str(folder / "crossings") if record else "",
         )
-        gateway_url = await stack.enter_async_context(_gateway(world))
-        core = MortalCore(world, folder, most, only)
-        stack.callback(core.destroy)
-        await core.start()
-        books = Books(_database(world))
-        settlements = Settlements(world.chain.node, world.lightning, books)
-        address = f"127.0.0.1:{port}"
-        state = await Play(world, core, gateway_url, address, scenario).run(seconds)
-        while True:
-            with contextlib.suppress(Unavailable):
-                async with GrpcClient(address, ADMIN) as admin:
-                    balance = await admin.wallet.get_balance(GetBalanceRequest())
-                    break
-            core.check()
-        await core.stop()
+        books = Books(database)
+        before = LightningBefore.of(world.lightning)
+        nodes = tuple(f"player{index}-{self._plays}" for index in range(3))
+        with watching_settlements(world.chain.node, world.lightning, books) as settlements:
+            await self._core.start(orders)
+            async with _gateway(world) as gateway_url:
+                play = Play(world, self._core, books, gateway_url, scenario, nodes)
+                competition = await play.run(seconds)
+            balance = await self._balance()
+            await self._core.stop()
+        await world.end_payments()
         check_log(books)
         check_entries(books)
-        check_payments(world.lightning, books)
+        check_transactions(world.chain.node, books)
+        check_payments(world.lightning, books, before)
         check_supply(world.chain.node, world.lightning)
         assert not settlements.early, f"settled before funding was confirmed: {settlements.early}"
+        check_settlements(settlements, books)
         assert balance.locked_sats == 0, "coins are locked although nothing is left to be sent"
-        balances = {
-            "wallet": balance.confirmed_sats + balance.unconfirmed_sats,
-            **{
-                name: node.ledger.balances(name).local_msats // 1000
-                for name, node in world.lightning.nodes.items()
-            },
-        }
+        changes = before.changes_sats(world.lightning)
+        balances = {"wallet": balance.confirmed_sats + balance.unconfirmed_sats}
+        balances |= {name.partition("-")[0]: sats for name, sats in changes.items()}
+        fees = fees_sats(world.chain.node, books)
+        assert sum(balances.values()) + fees + scenario.sends_sats == FAUCET_SATS, (balances, fees)
         return Result(
-            state, balances, fees_sats(world.chain.node, books), core.died_at, time.monotonic() - started
+            Ending(competition.state.name or "", competition.failure_reason, balances, fees),
+            self._core.died_at,
+            self._core.crossings if record else (),
+            time.monotonic() - started,
         )
+
+    async def _balance(self) -> GetBalanceResponse:
+        while True:
+            with contextlib.suppress(Unavailable):
+                address = f"127.0.0.1:{self._world.settings.grpc_port}"
+                async with GrpcClient(address, ADMIN) as admin:
+                    return await admin.wallet.get_balance(GetBalanceRequest())
+            self._core.check()
+
+
+@asynccontextmanager
+async def running_stage(folder: Path) -> AsyncIterator[Stage]:
+    """A stage in a folder of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    async with (
+        running_outside(folder, grpc_port=free_port(), escrow_confirmations=1) as world,
+        MortalCore() as core,
+    ):
+        yield Stage(folder, world, core)

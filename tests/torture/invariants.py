@@ -7,9 +7,9 @@ import json
 import sqlite3
 import typing
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from coordinator.domain.states import STATES
 from coordinator_devnet.chain import ChainNode
 from coordinator_devnet.lightning import LightningNetwork
+from coordinator_devnet.lightning.network import DEFAULT_BALANCE_MSATS
 
 
 @cache
@@ -108,12 +109,71 @@ def check_entries(books: Books) -> None:
     assert max(once.values(), default=1) == 1, once
 
 
-def check_payments(network: LightningNetwork, books: Books) -> None:
+@dataclass(frozen=True)
+class LightningBefore:
+    """The network before a competition: other competitions may have been played in it."""
+
+    balances_msats: Mapping[str, int]
+    payments: frozenset[bytes]
+
+    @classmethod
+    def of(cls, network: LightningNetwork) -> LightningBefore:
+        """As it is now."""
+        return cls(
+            {name: network.ledger.balances(name).local_msats for name in network.nodes},
+            frozenset(payment.payment_hash for payment in network.ledger.payments("coordinator")),
+        )
+
+    def changes_sats(self, network: LightningNetwork) -> dict[str, int]:
+        """Sats won or lost since, by name, of the coordinator and of nodes that are new."""
+        changes = {}
+        for name in network.nodes:
+            before = self.balances_msats.get(name)
+            if before is None or name == "coordinator":
+                funded = DEFAULT_BALANCE_MSATS if before is None else before
+                changes[name] = (network.ledger.balances(name).local_msats - funded) // 1000
+        return changes
+
+
+def check_transactions(node: ChainNode, books: Books) -> None:
+    """Every competition was escrowed, funded, decided and split once at most, by one transaction that the log
+    tells of once and that is in a block.
+    """
+    sent: Counter[tuple[str, str]] = Counter()
+    for event in books.log():
+        if event.kind == "transaction.broadcast":
+            sent[event.competition_id, event.data["role"]] += 1
+            assert node.index.transaction(event.data["txid"]) is not None, event
+    once = {key: n for key, n in sent.items() if key[1] not in ("release", "closing")}
+    assert max(once.values(), default=1) == 1, once
+    funded = {key[0] for key in sent if key[1] == "funding"}
+    states = dict(books.rows("SELECT id, state_name FROM competitions"))
+    assert funded == {key for key, name in states.items() if name == "completed"}
+
+
+def check_settlements(settlements: Settlements, books: Books) -> None:
+    """Every ticket of a funded competition was settled, no other."""
+    settled = {
+        ticket_hash
+        for (ticket_hash,) in books.rows("SELECT ticket_hash FROM tickets WHERE state = 'settled'")
+    }
+    assert settled == set(settlements.hashes)
+    unfunded = {
+        ticket_hash
+        for (ticket_hash,) in books.rows(
+            "SELECT t.ticket_hash FROM tickets t JOIN competitions c ON c.id = t.competition_id"
+            " WHERE c.state_name IN ('failed', 'cancelled')"
+        )
+    }
+    assert not settled & unfunded
+
+
+def check_payments(network: LightningNetwork, books: Books, before: LightningBefore) -> None:
     """The coordinator's node paid what the books say, each prize once."""
     paid = Counter(
         payment.amount_msats
         for payment in network.ledger.payments("coordinator")
-        if payment.state.name == "SUCCEEDED"
+        if payment.state.name == "SUCCEEDED" and payment.payment_hash not in before.payments
     )
     booked = Counter(
         amount_sats * 1000
@@ -132,29 +192,44 @@ def check_supply(node: ChainNode, network: LightningNetwork) -> None:
     )
 
 
+@dataclass
 class Settlements:
-    """Sees every hold invoice settled on the coordinator's node: its funding must be in a block then."""
+    """Hold invoices that were settled on the coordinator's node, by ticket hash, and those of them whose
+    funding was not in a block then.
+    """
 
-    def __init__(self, node: ChainNode, network: LightningNetwork, books: Books) -> None:
-        self.early: list[str] = []
-        self.hashes: Counter[str] = Counter()
-        ledger = network.ledger
-        settle = ledger.settle_invoice
+    hashes: Counter[str] = field(default_factory=Counter)
+    early: list[str] = field(default_factory=list)
 
-        def watched(name: str, preimage: bytes) -> Any:
-            ticket_hash = sha256(preimage).hexdigest()
-            if name == "coordinator":
-                self.hashes[ticket_hash] += 1
-                txid = books.funding_txids().get(ticket_hash)
-                if txid is None or node.index.transaction(txid) is None:
-                    self.early.append(ticket_hash)
-            return settle(name, preimage)
 
-        ledger.settle_invoice = watched  # type: ignore[method-assign]
+@contextmanager
+def watching_settlements(node: ChainNode, network: LightningNetwork, books: Books) -> Iterator[Settlements]:
+    """Sees every hold invoice settled meanwhile."""
+    seen = Settlements()
+    ledger = network.ledger
+    settle = ledger.settle_invoice
+
+    def watched(name: str, preimage: bytes) -> Any:
+        ticket_hash = sha256(preimage).hexdigest()
+        if name == "coordinator":
+            seen.hashes[ticket_hash] += 1
+            txid = books.funding_txids().get(ticket_hash)
+            if txid is None or node.index.transaction(txid) is None:
+                seen.early.append(ticket_hash)
+        return settle(name, preimage)
+
+    ledger.settle_invoice = watched  # type: ignore[method-assign]
+    try:
+        yield seen
+    finally:
+        ledger.settle_invoice = settle  # type: ignore[method-assign]
 
 
 def fees_sats(node: ChainNode, books: Books) -> int:
-    """What the competitions' confirmed transactions paid to miners."""
+    """What the competitions' and the wallet's own transactions paid to miners; all of them are in blocks."""
     txids = {e.data["txid"] for e in books.log() if e.kind == "transaction.broadcast"}
+    sends = books.rows("SELECT data FROM intents WHERE key LIKE 'send:%'")
+    txids |= {json.loads(data)["txid"] for (data,) in sends}
     confirmed = [node.index.transaction(txid) for txid in txids]
+    assert None not in confirmed
     return sum(found.fee_sats for found in confirmed if found is not None)

@@ -30,6 +30,8 @@ class Agreement:
         oracle_url: of the oracle that is to decide.
         ticket_id: UUIDv7.
         ticket_hash: 32 bytes: payment hash of the ticket's invoice.
+        htlc_blocks: for how many blocks from its payment on the invoice may be settled. None: unknown.
+        height: the tip's when the ticket was requested, by the player's own explorer. None: unknown.
     """
 
     competition_id: str
@@ -40,6 +42,8 @@ class Agreement:
     oracle_url: str
     ticket_id: str
     ticket_hash: bytes
+    htlc_blocks: int | None = None
+    height: int | None = None
 
     @property
     def pool_share_sats(self) -> int:
@@ -62,6 +66,8 @@ class Agreement:
             "oracle_url": self.oracle_url,
             "ticket_id": self.ticket_id,
             "ticket_hash": self.ticket_hash.hex(),
+            "htlc_blocks": self.htlc_blocks,
+            "height": self.height,
         }
 
     @classmethod
@@ -76,6 +82,8 @@ class Agreement:
             oracle_url=plain["oracle_url"],
             ticket_id=plain["ticket_id"],
             ticket_hash=bytes.fromhex(plain["ticket_hash"]),
+            htlc_blocks=plain.get("htlc_blocks"),
+            height=plain.get("height"),
         )
 
 

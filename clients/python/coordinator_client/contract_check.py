@@ -25,6 +25,11 @@ from coordinator_client.errors import ContractMismatch, InvoiceMismatch, UnsafeH
 from coordinator_client.oracle import Announcement
 from coordinator_client.proto.coordinator.v1 import ContractPlayer, GetContractResponse
 
+# A payer's node adds so many blocks to what an invoice asks for (LND's `BlockPadding`).
+PAYER_PADDING_BLOCKS = 3
+# Most blocks to expect between the request of a ticket and its payment, which is to come within an hour.
+LATE_PAYMENT_BLOCKS = 12
+
 # dlctix counts fee rates in sats per 1000 weight units: 1 sat/vB = 250.
 SATS_PER_KWU_OF_ONE_SAT_PER_VB = 250
 
@@ -54,6 +59,25 @@ def check_invoice(payment_request: str, agreement: Agreement) -> bolt11.PaymentR
     if invoice.network != _INVOICE_PREFIXES[agreement.network]:
         raise InvoiceMismatch(f"the invoice is not for {agreement.network}")
     return invoice
+
+
+def settleable_blocks(agreement: Agreement, height: int | None) -> int | None:
+    """For how many blocks from now the ticket's payment may be settled at most, as far as its last hop goes.
+    Over several hops the player's own HTLC is longer: only its wallet knows that.
+
+    Args:
+        agreement: made at the ticket.
+        height: the tip's, by the player's own explorer. None: unknown; the payment counts as made just now.
+
+    Returns:
+        None where the agreement does not say.
+    """
+    if agreement.htlc_blocks is None:
+        return None
+    if height is None or agreement.height is None:
+        return agreement.htlc_blocks
+    paid_by = agreement.height + LATE_PAYMENT_BLOCKS
+    return min(agreement.htlc_blocks, max(0, paid_by + agreement.htlc_blocks - height))
 
 
 def check_htlc(blocks_left: int) -> None:

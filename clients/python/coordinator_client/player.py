@@ -10,6 +10,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
+
+import httpx
 
 from coordinator.contract.errors import ContractError
 from coordinator.contract.escrow import release_transaction, sign_release
@@ -19,11 +22,13 @@ from coordinator.contract.secp import public_key
 from coordinator_client import bolt11
 from coordinator_client.agreement import Agreement, PlayerSecrets, observation_set
 from coordinator_client.contract_check import (
+    PAYER_PADDING_BLOCKS,
     check_contract,
     check_funding,
     check_htlc,
     check_invoice,
     own_escrow,
+    settleable_blocks,
 )
 from coordinator_client.errors import ClientError, ContractMismatch, InvoiceMismatch, MalformedAnswer
 from coordinator_client.keymeld import KeymeldClient, register_player
@@ -63,6 +68,7 @@ class Player:
         oracle_url: str = "",
         oracle_pubkey: bytes = b"",
         check_oracle: bool = True,
+        chain_url: str = "",
     ) -> None:
         """
         Args:
@@ -73,6 +79,8 @@ class Player:
             oracle_pubkey: 32 bytes x-only, if the player knows which oracle is to decide.
             check_oracle: False: the oracle cannot be reached from here; its locking points are taken on the
                 coordinator's word.
+            chain_url: Esplora API of an explorer that the player trusts, to know how far its payment's time
+                has run down. Empty: the payment counts as made just now.
         """
         self.competition_id = competition_id
         self.secrets = player_secrets
@@ -81,6 +89,7 @@ class Player:
         self._oracle_url = oracle_url
         self._oracle_pubkey = oracle_pubkey
         self._check_oracle = check_oracle
+        self._chain_url = chain_url
 
     async def __aenter__(self) -> Player:
         return self
@@ -114,8 +123,12 @@ class Player:
             )
         except ValueError as error:
             raise MalformedAnswer(f"the ticket's terms cannot be read: {error}") from None
-        check_invoice(ticket.payment_request, agreement)
-        self.secrets.agreement = agreement
+        invoice = check_invoice(ticket.payment_request, agreement)
+        self.secrets.agreement = replace(
+            agreement,
+            htlc_blocks=invoice.min_final_cltv_blocks + PAYER_PADDING_BLOCKS,
+            height=await self._height(),
+        )
         return ticket
 
     async def ticket(self) -> Ticket:
@@ -151,19 +164,26 @@ class Player:
 
     # Signing
 
-    async def sign_release(self, *, htlc_blocks_left: int | None = None) -> Entry:
+    async def sign_release(
+        self, *, htlc_blocks_left: int | None = None, trust_not_settled_late: bool = False
+    ) -> Entry:
         """Signs the release of the player's escrow: valid only long after the player could claw back.
 
         Args:
             htlc_blocks_left: blocks until the payment of the ticket runs out by itself, as the player's
-            wallet
-                knows it. None: not checked, and trusted that the coordinator does not settle late.
+                wallet knows it. None: what the invoice asked for is taken, which is right for a payment over
+                one hop; on regtest, whose blocks come when somebody wants them, it is not checked.
+            trust_not_settled_late: sign although the payment outlives the escrow's protection, trusting that
+                the coordinator does not settle it without funding the contract: the entry fee is at stake
+                (docs/escrow.md).
 
         Raises:
             ContractMismatch: the escrow is not the player's, or not of the whole ticket price.
             UnsafeHtlc: the payment outlives the escrow's protection.
         """
-        if htlc_blocks_left is not None:
+        if htlc_blocks_left is None and self.agreement.network is not Network.REGTEST:
+            htlc_blocks_left = settleable_blocks(self.agreement, await self._height())
+        if htlc_blocks_left is not None and not trust_not_settled_late:
             check_htlc(htlc_blocks_left)
         contract = await self.rest.contract(self.competition_id)
         coin = own_escrow(contract, self.agreement, self._entry)
@@ -296,6 +316,17 @@ class Player:
                 ],
             ),
         )
+
+    async def _height(self) -> int | None:
+        """The tip's, by the player's own explorer; None without one, or when it does not answer."""
+        if not self._chain_url:
+            return None
+        try:
+            async with httpx.AsyncClient(timeout=10) as client:
+                answer = await client.get(f"{self._chain_url.rstrip('/')}/blocks/tip/height")
+                return int(answer.raise_for_status().text)
+        except (httpx.HTTPError, ValueError):
+            return None
 
     def _backup(self, secret: bytes) -> str:
         return nip44.encrypt(self.key, self.key.public_hex, secret.hex())

@@ -416,7 +416,9 @@ class Watching:
     async def line(self, seconds: float = 20) -> Any:
         assert self.process.stdout is not None
         text = await asyncio.wait_for(self.process.stdout.readline(), seconds)
-        assert text, "it ended"
+        if not text:
+            assert self.process.stderr is not None
+            raise AssertionError(f"it ended: {(await self.process.stderr.read()).decode()}")
         return json.loads(text)
 
     async def end(self) -> int:

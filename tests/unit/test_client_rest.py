@@ -8,6 +8,7 @@ import pytest
 from coordinator_client import rest
 from coordinator_client.errors import ApiError, FieldError, MalformedAnswer, Unavailable
 from coordinator_client.proto.coordinator import v1
+from coordinator_client.retry import retry_delay
 from support.client import BASE, KEY, client, problem, signer
 
 
@@ -154,4 +155,4 @@ def test_waiting_grows_and_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     for attempt in range(20):
         longest = min(0.2 * 2**attempt, 5)
-        assert longest / 2 <= rest.retry_delay(attempt) <= longest
+        assert longest / 2 <= retry_delay(attempt) <= longest

@@ -10,7 +10,17 @@ class ClientError(Exception):
 
 
 class Unavailable(ClientError):
-    """No answer, or one that says to try again later. The call may have had its effect."""
+    """No answer, or one that says to try again later. The call may have had its effect.
+
+    Attributes:
+        reason: for programs, e.g. LIGHTNING_UNAVAILABLE; empty where nothing answers.
+        retry_after_seconds: when it may work, if the coordinator says so.
+    """
+
+    def __init__(self, message: str, *, reason: str = "", retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after_seconds = retry_after_seconds
 
 
 class MalformedAnswer(ClientError):

@@ -1,8 +1,9 @@
 """The REST API's JSON as the generated messages, and back.
 
 The gateway's form, not protobuf's own: field names as in the .proto files, enum values lower-case without
-their prefix, bytes in hex, 64-bit integers as numbers, times in RFC 3339, null for absence. Events have
-a form of their own: `coordinator_client.watch.Event`.
+their prefix, bytes in hex, 64-bit integers as numbers, times in RFC 3339, google.protobuf.Struct as the
+object that it stands for, null for absence. Streamed events have a form of their own:
+`coordinator_client.watch.Event`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import betterproto
+from betterproto.lib.google.protobuf import Struct
 
 from coordinator_client.errors import MalformedAnswer
+from coordinator_client.freeform import struct_from_json, struct_to_json
 
 M = TypeVar("M", bound=betterproto.Message)
 
@@ -37,7 +40,7 @@ def from_json(kind: type[M], value: object, path: str = "") -> M:
         where = f"{path}.{name}" if path else name
         if meta.proto_type == betterproto.TYPE_MAP:
             setattr(message, name, _map_from(fields, name, meta, given, where))
-        elif isinstance(getattr(message, name), list):
+        elif isinstance(getattr(message, name, None), list):
             if not isinstance(given, list):
                 raise MalformedAnswer(f"{where} must be a list")
             kind_of_item = fields.cls_by_field[name]
@@ -57,8 +60,8 @@ def to_json(message: betterproto.Message) -> dict[str, Any]:
     result: dict[str, Any] = {}
     fields: Any = message._betterproto  # type: ignore[arg-type]
     for name, meta in fields.meta_by_field_name.items():
-        value = getattr(message, name)
-        if value is None or (not meta.optional and _is_default(value)):
+        value = getattr(message, name, None)  # None, too, for what is not the set one of a oneof
+        if value is None or (not meta.optional and not meta.group and _is_default(value)):
             continue
         if meta.proto_type == betterproto.TYPE_MAP:
             result[name] = {str(key): _to(item) for key, item in value.items()}
@@ -115,6 +118,10 @@ def _message_from(kind: Any, value: object, where: str) -> Any:
         if not isinstance(value, str) or moment is None or moment.tzinfo is None:
             raise MalformedAnswer(f"{where} must be a time (RFC 3339)")
         return moment
+    if kind is Struct:
+        if not isinstance(value, dict):
+            raise MalformedAnswer(f"{where} must be an object")
+        return struct_from_json(value)
     return from_json(kind, value, where)
 
 
@@ -134,6 +141,8 @@ def _to(value: Any) -> Any:
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, Struct):
+        return struct_to_json(value)
     if isinstance(value, betterproto.Message):
         return to_json(value)
     return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -27,17 +26,17 @@ from coordinator_client.proto.coordinator.v1 import (
     JoinResponse,
     ListCompetitionsResponse,
     ListEntriesResponse,
+    ListSigningSessionsResponse,
     LoginResponse,
     Payout,
     Ticket,
     User,
 )
+from coordinator_client.retry import retry_delay
 
 M = TypeVar("M", bound=betterproto.Message)
 
 _GET_ATTEMPTS: Final = 4
-_FIRST_RETRY_SECONDS: Final = 0.2
-_LONGEST_RETRY_SECONDS: Final = 5.0
 
 Query = Mapping[str, str | int | bool | Sequence[str]]
 
@@ -179,6 +178,14 @@ class RestClient:
         path = _path("competitions", competition_id, "keymeld", "join")
         return await self._post(JoinResponse, path, {"entry_id": entry_id})
 
+    async def signing_sessions(
+        self, competition_id: str, *, page_size: int = 0, page_token: str = ""
+    ) -> ListSigningSessionsResponse:
+        """A page of the signing sessions that the competition's players are asked to approve."""
+        query: Query = {"page_size": page_size, "page_token": page_token}
+        path = _path("competitions", competition_id, "keymeld", "signing_sessions")
+        return await self._get(ListSigningSessionsResponse, path, query)
+
     async def payout(self, competition_id: str, entry_id: str) -> Payout:
         """The caller's prize and where its payment is."""
         return await self._get(Payout, _path("competitions", competition_id, "entries", entry_id, "payout"))
@@ -274,13 +281,18 @@ def refusal(response: httpx.Response) -> ApiError | Unavailable:
         problem = response.json()
     except ValueError:
         problem = None
+    members = problem if isinstance(problem, dict) else {}
+    seconds = members.get("retry_after_seconds")
+    retry_after_seconds = float(seconds) if isinstance(seconds, int | float) else None
     if response.status_code in (502, 503, 504):
-        detail = problem.get("detail") if isinstance(problem, dict) else None
-        return Unavailable(str(detail or f"HTTP status {response.status_code}"))
+        return Unavailable(
+            str(members.get("detail") or f"HTTP status {response.status_code}"),
+            reason=str(members.get("reason") or ""),
+            retry_after_seconds=retry_after_seconds,
+        )
     if not isinstance(problem, dict):
         return ApiError("UNKNOWN", f"HTTP status {response.status_code}", status=response.status_code)
     errors = problem.get("errors")
-    seconds = problem.get("retry_after_seconds")
     return ApiError(
         str(problem.get("reason") or "UNKNOWN"),
         str(problem.get("detail") or problem.get("title") or ""),
@@ -290,14 +302,8 @@ def refusal(response: httpx.Response) -> ApiError | Unavailable:
             for error in (errors if isinstance(errors, list) else ())
             if isinstance(error, dict)
         ),
-        retry_after_seconds=float(seconds) if isinstance(seconds, int | float) else None,
+        retry_after_seconds=retry_after_seconds,
     )
-
-
-def retry_delay(attempt: int) -> float:
-    """Seconds to wait after a failed attempt (counted from 0): growing, and varied to spread many."""
-    longest = min(_FIRST_RETRY_SECONDS * 2**attempt, _LONGEST_RETRY_SECONDS)
-    return random.uniform(longest / 2, longest)
 
 
 def _path(*segments: str) -> str:

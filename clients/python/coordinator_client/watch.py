@@ -19,7 +19,8 @@ import httpx
 from coordinator_client.errors import ApiError, MalformedAnswer, Unavailable
 from coordinator_client.jsonform import from_json
 from coordinator_client.proto.coordinator import v1
-from coordinator_client.rest import Query, RestClient, refusal, retry_delay
+from coordinator_client.rest import Query, RestClient, refusal
+from coordinator_client.retry import retry_delay
 
 # Twice the gateway's heartbeat: longer silence means a dead connection.
 _SILENCE_SECONDS: Final = 45.0

@@ -11,11 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-# grpclib looks for the types of an error's details among those that are loaded.
-from google.rpc import error_details_pb2 as _error_details  # noqa: F401
-
 from coordinator.admin.errors import AdminError, Exit
-from coordinator_client.grpc import GrpcClient
+from coordinator_client.grpc import GrpcClient, tls_context
 from coordinator_client.nostr import InvalidKey, NostrKey
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
@@ -135,14 +132,9 @@ def load_key(path: Path) -> NostrKey:
 
 def _tls_context(ca: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=ca)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["h2"])
-        if certificate is not None:
-            context.load_cert_chain(certificate, key)
+        return tls_context(ca, certificate, key)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise AdminError(Exit.USAGE, "TLS_FILES", f"--tls-ca, --client-cert, --client-key: {error}") from None
-    return context
 
 
 def _others_can_read(path: Path) -> bool:

@@ -14,6 +14,8 @@ from typing import Any
 import betterproto
 import betterproto.lib.google.protobuf as known
 
+from coordinator_client.freeform import number_to_json, struct_to_json
+
 
 def message_json(message: betterproto.Message) -> dict[str, Any]:
     """The JSON object of a message."""
@@ -47,11 +49,11 @@ def _json(value: Any) -> Any:
         case bytes():
             return value.hex()
         case known.Struct():
-            return {name: _dynamic(item) for name, item in value.fields.items()}
+            return struct_to_json(value)
         case betterproto.Message():
             return message_json(value)
         case float():
-            return _number(value)
+            return number_to_json(value)
         case _:
             return value
 
@@ -71,17 +73,3 @@ def _precision(moment: datetime) -> str:
     if moment.microsecond == 0:
         return "seconds"
     return "microseconds" if moment.microsecond % 1000 else "milliseconds"
-
-
-def _dynamic(value: Any) -> Any:
-    """Of google.protobuf.Value."""
-    name, content = betterproto.which_one_of(value, "kind")
-    if name in ("", "null_value"):
-        return None
-    if isinstance(content, known.ListValue):
-        return [_dynamic(item) for item in content.values]
-    return _json(content)
-
-
-def _number(value: float) -> float | int:
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value

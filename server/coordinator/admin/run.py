@@ -50,14 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
     except AdminError as error:
         return _end(out, error.code, error.reason, str(error), error.fields)
     except ApiError as error:
-        hint = ""
-        if error.retry_after_seconds:
-            hint = f" (try again in {error.retry_after_seconds:.0f} s)"
         # With fields the message is only their list over again.
-        message = "the request is refused" if error.field_errors else f"{error.detail}{hint}"
+        message = "the request is refused" if error.field_errors else f"{error.detail}{_hint(error)}"
         return _end(out, exit_of(error), error.reason, message, error.field_errors)
     except Unavailable as error:
-        return _end(out, Exit.UNAVAILABLE, "UNAVAILABLE", str(error))
+        return _end(out, Exit.UNAVAILABLE, error.reason or "UNAVAILABLE", f"{error}{_hint(error)}")
     except ClientError as error:
         return _end(out, Exit.UNEXPECTED, "CLIENT_ERROR", str(error))
     except KeyboardInterrupt:
@@ -78,6 +75,11 @@ async def _run(arguments: argparse.Namespace, out: Output) -> None:
         out.note(warning)
     async with connection.open() as client:
         await COMMANDS[arguments.admin_command](Session(arguments, connection, client, out))
+
+
+def _hint(error: ApiError | Unavailable) -> str:
+    seconds = error.retry_after_seconds
+    return f" (try again in {seconds:.0f} s)" if seconds else ""
 
 
 def _end(out: Output, code: Exit, reason: str, message: str, fields: tuple[FieldError, ...] = ()) -> int:

@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from coordinator.admin.competitions import state_cell, state_name
 from coordinator.admin.errors import AdminError, Exit
-from coordinator.admin.following import Item, Watched, follow
 from coordinator.admin.jsonform import message_json
 from coordinator.admin.output import Styled
 from coordinator.admin.progress import Progress, Reached, progress_bar, reached
 from coordinator.admin.session import Session
 from coordinator.admin.timeform import show_clock
+from coordinator_client.errors import Unavailable
+from coordinator_client.follow import Item, Watched, follow
 from coordinator_client.proto.coordinator import v1
 
 _REFRESH_SECONDS: Final = 1.0
@@ -93,19 +94,27 @@ class _Watch:
                 self._show_snapshot(item)
             case v1.Event():
                 data = message_json(item)["data"] or {}
-                if self._one and item.competition_id not in self._live:
-                    # Started behind an event, so there was no snapshot.
-                    self._live[item.competition_id] = Progress.before(await _competition(self._session), item)
+                # Started behind an event there was no snapshot.
+                unknown = self._one and item.competition_id not in self._live
+                if unknown and (found := await self._look_up()) is not None:
+                    self._live[item.competition_id] = Progress.before(found, item)
                 if item.competition_id in self._live:
                     self._live[item.competition_id].take(item, data)
                 if self._is_wanted(item.kind):
                     self._show_event(item, data)
             case _:
-                if self._one and self._until:
-                    # All is told; the state may have come before the event that this started behind.
-                    competition = await _competition(self._session)
-                    self._live[competition.id] = Progress(competition)
+                # All is told; the state may have come before the event that this started behind.
+                wanted = self._one and self._until
+                if wanted and (found := await self._look_up()) is not None:
+                    self._live[found.id] = Progress(found)
         self._refresh()
+
+    async def _look_up(self) -> v1.Competition | None:
+        """The competition; None while the core cannot be asked: the stream goes on, and asks again."""
+        try:
+            return await _competition(self._session)
+        except Unavailable:
+            return None
 
     def _is_wanted(self, kind: str) -> bool:
         wanted = self._session.arguments.kind

@@ -14,7 +14,7 @@ import betterproto
 from coordinator_client.errors import ApiError, Unavailable
 from coordinator_client.grpc import GrpcClient
 from coordinator_client.proto.coordinator import v1
-from coordinator_client.rest import retry_delay
+from coordinator_client.retry import retry_delay
 
 # Four times the core's heartbeat: longer silence means a dead connection.
 SILENCE_SECONDS: Final = 40.0

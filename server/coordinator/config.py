@@ -62,6 +62,8 @@ class Settings:
     payout_fee_limit_percent: int = 1
     payout_timeout_seconds: int = 60
     session_seconds: int = 12 * 3600
+    # At most as many processes compute contracts beside the core; 0: none, it does so itself in threads.
+    worker_processes: int = 0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -117,6 +119,7 @@ class Settings:
             payout_fee_limit_percent=env.number("PAYOUT_FEE_LIMIT_PERCENT", 1),
             payout_timeout_seconds=env.number("PAYOUT_TIMEOUT_SECONDS", 60),
             session_seconds=env.number("SESSION_SECONDS", 12 * 3600),
+            worker_processes=env.number("WORKER_PROCESSES", os.cpu_count() or 1),
         )
 
 

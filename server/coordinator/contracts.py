@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 
+from coordinator.contract import rankings
 from coordinator.contract.dlc import TicketedDLC
 from coordinator.domain.contracts import dlc_of
 from coordinator.domain.errors import PreconditionFailed
 from coordinator.domain.states import CONTRACTED, Contracted
 from coordinator.store.competitions import CompetitionRecord
+from coordinator.workers import Workers
 
-# A contract of 25 entries and 3 places takes some tens of megabytes.
+# A contract of 25 entries and 3 places takes some megabytes.
 DEFAULT_KEPT = 8
 
 
 class ContractCache:
     """Least recently used contracts, by funding txid."""
 
-    def __init__(self, kept: int = DEFAULT_KEPT) -> None:
+    def __init__(self, workers: Workers, kept: int = DEFAULT_KEPT) -> None:
+        self._workers = workers
         self._kept = kept
         self._contracts: OrderedDict[str, TicketedDLC] = OrderedDict()
         self._locks: dict[str, asyncio.Lock] = {}
@@ -49,10 +52,13 @@ class ContractCache:
         key = status.funding.txid
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:
-            if key not in self._contracts:
-                self._contracts[key] = await asyncio.to_thread(dlc_of, status)
+            dlc = self._contracts.get(key)
+            if dlc is None:
+                outcomes = rankings.count(len(status.roster), status.facts.terms.number_of_places_win)
+                dlc = await self._workers.run_sized(outcomes, dlc_of, status)
+                self._contracts[key] = dlc
             self._contracts.move_to_end(key)
             while len(self._contracts) > self._kept:
                 dropped, _ = self._contracts.popitem(last=False)
                 self._locks.pop(dropped, None)
-        return self._contracts[key]
+        return dlc

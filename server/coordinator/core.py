@@ -16,6 +16,7 @@ from coordinator.ports.oracle import Oracle
 from coordinator.store.competitions import Competitions
 from coordinator.store.events import EventSignal
 from coordinator.wallet import Wallet
+from coordinator.workers import Workers
 from coordinator_client.nostr import NostrKey
 
 
@@ -36,6 +37,7 @@ class Core:
     master: bytes
     nostr_key: NostrKey
     wake: Callable[[str], None]
+    workers: Workers
 
     def keys(self, competition_id: str) -> CompetitionKeys:
         """The coordinator's keys of a competition."""

@@ -24,6 +24,7 @@ from coordinator.store.database import close_database, open_database
 from coordinator.store.events import EventSignal
 from coordinator.store.models import SecretRow
 from coordinator.wallet import Wallet
+from coordinator.workers import Workers
 from coordinator_client.keymeld.dlc import KeymeldLimits
 from coordinator_client.nostr import NostrKey
 
@@ -70,9 +71,14 @@ async def wired_core(settings: Settings, clock: Clock | None = None) -> AsyncIte
             macaroon_hex=settings.lnd_macaroon_file.read_bytes().hex(),
         )
         stack.push_async_callback(lightning.aclose)
+        workers = Workers(settings.worker_processes)
+        stack.push_async_callback(workers.close)
         limits = KeymeldLimits(settings.keymeld_max_subsets, settings.keymeld_max_batch_items)
         keymeld = KeymeldAdapter(
-            settings.keymeld_url, limits=limits, tagged_tweaks=settings.keymeld_tagged_tweaks
+            settings.keymeld_url,
+            limits=limits,
+            tagged_tweaks=settings.keymeld_tagged_tweaks,
+            workers=workers,
         )
         stack.push_async_callback(keymeld.close)
         oracle = WeatherOracle(settings.oracle_url, nostr_key)
@@ -99,8 +105,9 @@ async def wired_core(settings: Settings, clock: Clock | None = None) -> AsyncIte
             master=master,
             nostr_key=nostr_key,
             wake=wake,
+            workers=workers,
         )
-        contracts = ContractCache()
+        contracts = ContractCache(workers)
         runner = Runner(core, contracts)
         stack.push_async_callback(runner.stop)
         yield Wired(core, contracts, runner)

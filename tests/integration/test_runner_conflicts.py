@@ -8,7 +8,7 @@ from coordinator.contract.dlc import TicketedDLC
 from coordinator.contract.payouts import outcome_index, outcome_key, win_key
 from coordinator.contract.spends import spend, split_transaction, win_input
 from coordinator.domain import states
-from coordinator.store.contract_store import load_signatures
+from coordinator.store.contract_store import load_outcome
 from coordinator.store.models import EventRow
 from support.reorgs import (
     confirmations,
@@ -36,7 +36,7 @@ async def preimage_of(player: WorldPlayer) -> bytes:
 async def split_by(
     dlc: TicketedDLC, competition_id: str, outcome: str, index: int, player: WorldPlayer
 ) -> bytes:
-    signatures = await load_signatures(competition_id)
+    signatures = await load_outcome(competition_id, dlc, outcome)
     assert signatures is not None
     signature = signatures.split[win_key(outcome, index)]
     return split_transaction(dlc, outcome, index, signature, await preimage_of(player))

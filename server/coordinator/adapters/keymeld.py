@@ -7,13 +7,20 @@ signatures verified under them.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Final, TypeVar
 
-from coordinator.contract import adaptor, schnorr
+from coordinator.adapters.keymeld_batches import (
+    Answer,
+    Keys,
+    Sealing,
+    aggregate_keys,
+    pack_batches,
+    read_answer,
+    seal_batch,
+)
 from coordinator.contract.dlc import SigningJob
 from coordinator.ports.keymeld import (
     ItemAsked,
@@ -28,6 +35,7 @@ from coordinator.ports.keymeld import (
     SessionAsked,
     SigningProgress,
 )
+from coordinator.workers import Workers
 from coordinator_client.keymeld import (
     Enclave,
     KeygenStatus,
@@ -37,25 +45,20 @@ from coordinator_client.keymeld import (
     KeymeldExpired,
     KeymeldUnknownSession,
     SessionCredentials,
-    SigningItem,
     SigningStatus,
     UserCredentials,
     backoff,
     decrypt_aggregate_key,
-    open_result,
 )
 from coordinator_client.keymeld import KeymeldUnavailable as ServiceUnavailable
 from coordinator_client.keymeld.dlc import (
-    Batch,
     GroupKeys,
     KeymeldLimits,
     Layout,
-    Winners,
-    batch_items,
-    cut_batches,
+    PackedBatch,
     lay_out,
 )
-from coordinator_client.keymeld.protocol import BatchResult, KeygenState, Reservation, SigningState, Slot
+from coordinator_client.keymeld.protocol import KeygenState, Reservation, Slot
 
 T = TypeVar("T")
 
@@ -63,6 +66,7 @@ _PARALLEL_KEYGENS: Final = 4
 _BATCH_TRIES: Final = 3
 _UNAVAILABLE_SECONDS: Final = 30.0
 _LONGEST_TIMEOUT_SECONDS: Final = 86_400
+_SMALL_ANSWER_BYTES: Final = 16_384
 
 
 class KeymeldAdapter:
@@ -75,6 +79,7 @@ class KeymeldAdapter:
         limits: KeymeldLimits | None = None,
         request_timeout_seconds: float = 15.0,
         tagged_tweaks: bool = False,
+        workers: Workers | None = None,
     ) -> None:
         """
         Args:
@@ -82,7 +87,10 @@ class KeymeldAdapter:
             limits: of the service, and how many batches are under way at once.
             request_timeout_seconds: of a single HTTP request.
             tagged_tweaks: see `KeymeldClient`.
+            workers: where batches of big contracts are sealed, opened and verified; by default in threads.
         """
+        self._workers = workers or Workers(0)
+        self._keys: tuple[object, GroupKeys] | None = None
         self._limits = limits or KeymeldLimits()
         self._client = KeymeldClient(
             base_url, timeout_seconds=request_timeout_seconds, tagged_tweaks=tagged_tweaks
@@ -112,15 +120,15 @@ class KeymeldAdapter:
             done = [state for state in states if state.status == KeygenStatus.COMPLETED]
             if len(done) < len(states):
                 return _progress(plan, states)
-            keys = await _group_keys(keygen.coordinator.public_key, plan, keygen.layout)
+            keys = await self._group_keys(keygen.coordinator.public_key, plan, keygen.layout)
             for state in states:
-                keygen.check_keys(state, keys)
+                await asyncio.to_thread(keygen.check_keys, state, keys)
             return KeygenResult(keys.group, keys.subsets)
 
     async def sign(
         self,
         plan: KeygenPlan,
-        jobs: Sequence[SigningJob],
+        jobs: Collection[SigningJob],
         *,
         signing_session_id: Callable[[int, int, int], str],
         on_progress: Callable[[SigningProgress], Awaitable[None]],
@@ -131,21 +139,24 @@ class KeymeldAdapter:
         with _port_errors():
             layout = self._layout(plan)
             coordinator = UserCredentials(plan.coordinator_private_key)
+            timeout_secs = max(1, min(timeout_seconds, _LONGEST_TIMEOUT_SECONDS))
             signing = _Signing(
                 client=self._client,
+                workers=self._workers,
                 credentials=SessionCredentials(plan.seed),
+                sealing=Sealing(plan.seed, self._client.tweak, timeout_secs),
                 coordinator=coordinator,
                 coordinator_user_id=plan.coordinator_user_id,
                 layout=layout,
-                keys=await _group_keys(coordinator.public_key, plan, layout),
-                batches=await asyncio.to_thread(cut_batches, jobs, layout, self._limits),
+                keys=Keys(coordinator.public_key, _public_keys(plan)),
+                size=len(jobs),
+                batches=await self._batches(jobs, layout),
                 required=frozenset(
                     [user.user_id for user in plan.participants if user.require_signing_approval]
                 ),
                 signing_session_id=signing_session_id,
                 on_progress=on_progress,
                 on_session=on_session,
-                timeout_secs=max(1, min(timeout_seconds, _LONGEST_TIMEOUT_SECONDS)),
             )
             try:
                 async with asyncio.timeout(timeout_seconds) as limit:
@@ -155,12 +166,21 @@ class KeymeldAdapter:
                     raise
                 raise KeymeldTimeout(f"not signed within {timeout_seconds} s: {signing.summary()}") from None
 
-    def cut(self, plan: KeygenPlan, jobs: Sequence[SigningJob]) -> "CutBatches":
+    async def cut(self, plan: KeygenPlan, jobs: Collection[SigningJob]) -> "CutBatches":
         """See `coordinator.ports.keymeld.Keymeld.cut`."""
         with _port_errors():
-            layout = self._layout(plan)
-            batches = cut_batches(jobs, layout, self._limits)
-            return CutBatches(layout, {(batch.keygen, batch.index): batch for batch in batches})
+            batches = await self._batches(jobs, self._layout(plan))
+            return CutBatches({(batch.keygen, batch.index): batch for batch in batches})
+
+    async def _batches(self, jobs: Collection[SigningJob], layout: Layout) -> tuple[PackedBatch, ...]:
+        return await self._workers.run_sized(len(jobs), pack_batches, jobs, layout, self._limits)
+
+    async def _group_keys(self, market_maker: bytes, plan: KeygenPlan, layout: Layout) -> GroupKeys:
+        """The keys of the latest plan are kept: whoever polls asks for them again."""
+        asked = (market_maker, _public_keys(plan), tuple(sorted(layout.session_of)))
+        if self._keys is None or self._keys[0] != asked:
+            self._keys = (asked, await self._workers.run_sized(len(asked[2]), aggregate_keys, *asked))
+        return self._keys[1]
 
     def _layout(self, plan: KeygenPlan) -> Layout:
         return lay_out(
@@ -176,14 +196,13 @@ class KeymeldAdapter:
 class CutBatches:
     """Implements `coordinator.ports.keymeld.Batches`."""
 
-    layout: Layout
-    batches: Mapping[tuple[int, int], Batch]
+    batches: Mapping[tuple[int, int], PackedBatch]
 
     def items(self, keygen_index: int, batch_index: int, signing_session_id: str) -> list[ItemAsked]:
         """See `coordinator.ports.keymeld.Batches.items`."""
         batch = self.batches[keygen_index, batch_index]
-        items = batch_items(batch, self.layout, signing_session_id)
-        return [ItemAsked(items[job.key].batch_item_id, job, items[job.key].subset_id) for job in batch.jobs]
+        items = batch.items(signing_session_id)
+        return [ItemAsked(item.batch_item_id, job, item.subset_id) for job, item in items]
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,21 +376,23 @@ class _Signing:
     """One call of `sign`."""
 
     client: KeymeldClient
+    workers: Workers
     credentials: SessionCredentials
+    sealing: Sealing
     coordinator: UserCredentials
     coordinator_user_id: str
     layout: Layout
-    keys: GroupKeys
-    batches: tuple[Batch, ...]
+    keys: Keys
+    size: int
+    batches: tuple[PackedBatch, ...]
     required: frozenset[str]
     signing_session_id: Callable[[int, int, int], str]
     on_progress: Callable[[SigningProgress], Awaitable[None]]
     on_session: Callable[[SessionAsked], Awaitable[None]] | None
-    timeout_secs: int
     done: int = 0
     approved: dict[tuple[int, int], frozenset[str]] = field(default_factory=dict)
     reported: SigningProgress | None = None
-    reporting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    reporting: bool = False
 
     async def run(self, parallel_batches: int) -> dict[str, bytes]:
         """Sign all batches and merge what they give."""
@@ -379,7 +400,7 @@ class _Signing:
         parallel = asyncio.Semaphore(len(self.batches) if self.required else parallel_batches)
         signatures: dict[str, bytes] = {}
 
-        async def sign(batch: Batch) -> None:
+        async def sign(batch: PackedBatch) -> None:
             async with parallel:
                 signatures.update(await self._sign(batch))
             self.done += 1
@@ -409,107 +430,76 @@ class _Signing:
         return f"{progress.batches_done} of {progress.batches_total} batches done{waiting}"
 
     async def _report(self) -> None:
-        async with self.reporting:
-            progress = self.progress()
-            if progress != self.reported:
+        """Tell of progress. While one batch does, the others go on; the latest is told in the end."""
+        if self.reporting:
+            return
+        self.reporting = True
+        try:
+            while (progress := self.progress()) != self.reported:
                 self.reported = progress
                 await self.on_progress(progress)
+        finally:
+            self.reporting = False
 
-    async def _sign(self, batch: Batch) -> dict[str, bytes]:
+    async def _sign(self, batch: PackedBatch) -> Mapping[str, bytes]:
         """One batch, under the first attempt's session that gives good signatures."""
         tries = 0
         attempt = 0
         while True:
             signing_id = self.signing_session_id(batch.keygen, batch.index, attempt)
-            items = batch_items(batch, self.layout, signing_id)
-            fresh = await self._create(batch, signing_id, items)
+            fresh = await self._create(batch, signing_id)
             if self.on_session is not None:
-                keygen_id = self.layout.sessions[batch.keygen][0]
                 await self.on_session(
-                    SessionAsked(signing_id, keygen_id, batch.keygen, batch.index, attempt, len(batch.jobs))
+                    SessionAsked(
+                        signing_id, batch.keygen_session_id, batch.keygen, batch.index, attempt, batch.count
+                    )
                 )
-            state = await self._wait(batch, signing_id)
-            if state.status == SigningStatus.COMPLETED:
-                try:
-                    # In a thread: libsecp256k1 runs without the interpreter's lock.
-                    return await asyncio.to_thread(self._open, batch, items, state.batch_results)
-                except KeymeldError as error:
-                    reason = error.text
-            else:
-                reason = next((result.error for result in state.batch_results if result.error), "failed")
+            answer = await self._wait(batch, signing_id)
+            if answer.signatures is not None:
+                return answer.signatures
             # Sessions that failed in an earlier call are passed over: this call has its own tries.
             tries += fresh
             attempt += 1
             if tries == _BATCH_TRIES:
                 raise KeymeldRefused(
-                    f"batch {batch.index} of keygen session {self.layout.sessions[batch.keygen][0]} failed "
-                    f"{tries} times, last: {reason}"
+                    f"batch {batch.index} of keygen session {batch.keygen_session_id} failed "
+                    f"{tries} times, last: {answer.problem}"
                 )
 
-    async def _create(self, batch: Batch, signing_id: str, items: Mapping[str, SigningItem]) -> bool:
+    async def _create(self, batch: PackedBatch, signing_id: str) -> bool:
         """Create the session; false where it exists."""
-        keygen_id = self.layout.sessions[batch.keygen][0]
+        body = await self.workers.run_sized(self.size, seal_batch, batch, signing_id, self.sealing)
         try:
             await _while_unavailable(
-                lambda: self.client.create_signing(
-                    signing_id,
-                    keygen_id,
-                    self.credentials,
-                    list(items.values()),
-                    timeout_secs=self.timeout_secs,
-                )
+                lambda: self.client.post_signing(batch.keygen_session_id, self.credentials, body)
             )
         except KeymeldConflict:
             return False
         return True
 
-    async def _wait(self, batch: Batch, signing_id: str) -> SigningState:
+    async def _wait(self, batch: PackedBatch, signing_id: str) -> Answer:
         """Poll the session to its end."""
-        keygen_id = self.layout.sessions[batch.keygen][0]
         for delay in backoff(first_seconds=0.1, longest_seconds=2.0):
-            state = await _while_unavailable(
-                lambda: self.client.signing_status(
-                    signing_id, keygen_id, self.coordinator, user_id=self.coordinator_user_id
+            raw = await _while_unavailable(
+                lambda: self.client.signing_answer(
+                    signing_id,
+                    batch.keygen_session_id,
+                    self.coordinator,
+                    user_id=self.coordinator_user_id,
                 )
             )
-            ended = state.status in (SigningStatus.COMPLETED, SigningStatus.FAILED)
+            size = self.size if len(raw) > _SMALL_ANSWER_BYTES else 0
+            answer = await self.workers.run_sized(
+                size, read_answer, raw, batch, signing_id, self.sealing, self.keys
+            )
             self.approved[batch.keygen, batch.index] = (
-                self.required
-                if state.status == SigningStatus.COMPLETED
-                else frozenset(state.approved_participants)
+                self.required if answer.status == SigningStatus.COMPLETED else answer.approved
             )
             await self._report()
-            if ended:
-                return state
+            if answer.ended:
+                return answer
             await asyncio.sleep(delay)
         raise AssertionError("unreachable")
-
-    def _open(
-        self, batch: Batch, items: Mapping[str, SigningItem], results: Sequence[BatchResult]
-    ) -> dict[str, bytes]:
-        """The batch's signatures, verified.
-
-        Raises:
-            KeymeldError: one is missing or does not verify.
-        """
-        by_id = {result.batch_item_id: result for result in results}
-        signatures = {}
-        for job in batch.jobs:
-            item = items[job.key]
-            result = by_id.get(item.batch_item_id)
-            if result is None:
-                raise KeymeldError(f"no result for {job.key}")
-            signature = open_result(self.credentials, result, item)
-            if not self._valid(job, signature):
-                raise KeymeldError(f"the signature for {job.key} does not verify")
-            signatures[job.key] = signature
-        return signatures
-
-    def _valid(self, job: SigningJob, signature: bytes) -> bool:
-        key_x = self.keys.of_job(job)[1:]
-        if job.adaptor_point is None:
-            return schnorr.verify(key_x, job.message, signature)
-        return adaptor.verify_adaptor(key_x, job.message, job.adaptor_point, signature)
 
 
 def _progress(plan: KeygenPlan, states: Sequence[_SessionState]) -> KeygenProgress:
@@ -525,16 +515,8 @@ def _progress(plan: KeygenPlan, states: Sequence[_SessionState]) -> KeygenProgre
     )
 
 
-async def _group_keys(market_maker: bytes, plan: KeygenPlan, layout: Layout) -> GroupKeys:
-    players = tuple([participant.public_key for participant in plan.participants])
-    return await asyncio.to_thread(_cached_keys, market_maker, players, tuple(sorted(layout.session_of)))
-
-
-@lru_cache(maxsize=8)
-def _cached_keys(
-    market_maker: bytes, players: tuple[bytes, ...], winner_sets: tuple[Winners, ...]
-) -> GroupKeys:
-    return GroupKeys.aggregate(market_maker, players, winner_sets)
+def _public_keys(plan: KeygenPlan) -> tuple[bytes, ...]:
+    return tuple([participant.public_key for participant in plan.participants])
 
 
 async def _while_unavailable(call: Callable[[], Awaitable[T]]) -> T:

@@ -605,6 +605,24 @@ class TicketedDLC:
         return sighashes
 
 
+@dataclass(frozen=True, slots=True)
+class SigningJobs:
+    """All jobs of a contract in order, made anew whenever they are iterated: an object for each would be
+    tens of thousands, to keep and to send to another process.
+    """
+
+    dlc: TicketedDLC
+
+    def __iter__(self) -> Iterator[SigningJob]:
+        return self.dlc.signing_jobs()
+
+    def __len__(self) -> int:
+        return self.dlc.job_count
+
+    def __contains__(self, job: object) -> bool:
+        return any(own == job for own in self)
+
+
 def verify_rows(kinds: bytes, adaptors: bytes, plain: bytes) -> int:
     """Check packed signatures; a process pool runs this.
 

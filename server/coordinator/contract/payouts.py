@@ -140,6 +140,10 @@ class OutcomePayouts(Mapping[str, dict[int, int]]):
             raise UnknownOutcome(f"the contract has no outcome {key}", field="outcome")
         return row
 
+    def win_conditions_before(self, row: int) -> int:
+        """How many win conditions all earlier rows have together."""
+        return self._starts[row]
+
     @property
     def has_expiry(self) -> bool:
         return bool(self._outcomes) and self._outcomes[-1] == EXPIRY_INDEX

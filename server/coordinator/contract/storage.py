@@ -116,13 +116,7 @@ def load_unverified(data: bytes) -> tuple[TicketedDLC, ContractSignatures | None
         CorruptContract: Damaged, of an unknown version, or malformed.
         ContractError: The parameters break a rule.
     """
-    if data[:4] != _MAGIC:
-        raise CorruptContract("not a stored contract")
-    if len(data) < _HEADER.size + 32 or sha256(data[:-32]) != data[-32:]:
-        raise CorruptContract("the checksum does not match")
-    _, version, flags = _HEADER.unpack_from(data)
-    if version != VERSION or flags & ~(_SIGNED | _ANNOUNCED):
-        raise CorruptContract(f"version {version} with flags {flags} is not known")
+    flags = _checked_flags(data)
     reader = _Reader(memoryview(data)[_HEADER.size : -32])
     outpoint = reader.take(32)[::-1].hex(), int.from_bytes(reader.take(4), "little")
     dlc = TicketedDLC(_load_parameters(reader, announced=bool(flags & _ANNOUNCED)), outpoint)
@@ -134,6 +128,55 @@ def load_unverified(data: bytes) -> tuple[TicketedDLC, ContractSignatures | None
             into[job.key] = reader.take(64 if job.adaptor_point is None else 65)
     reader.end()
     return dlc, signatures
+
+
+def load_outcome(data: bytes, dlc: TicketedDLC, outcome: str) -> ContractSignatures:
+    """One outcome's signatures and those of its win conditions, each verified; the others are not looked at.
+
+    Args:
+        data: What `dump` returned for this contract with its signatures.
+        dlc: The contract, rebuilt.
+        outcome: Which outcome.
+
+    Raises:
+        CorruptContract: Damaged, of an unknown version, without signatures, or another contract's.
+        InvalidSignature: One does not verify.
+        UnknownOutcome: The contract has no such outcome.
+    """
+    flags = _checked_flags(data)
+    payouts = dlc.parameters.payouts
+    total = _signature_bytes(dlc, len(payouts))
+    start = len(data) - 32 - total
+    if not flags & _SIGNED or start < _HEADER.size + 36:
+        raise CorruptContract("has not all signatures")
+    if data[_HEADER.size : _HEADER.size + 36] != outpoint_bytes(dlc.funding_outpoint):
+        raise CorruptContract("is another contract")
+    row = payouts.row_of(outcome)
+    reader = _Reader(memoryview(data)[start + _signature_bytes(dlc, row) : -32])
+    signatures = ContractSignatures()
+    for job in dlc.signing_jobs(row, row + 1):
+        into = signatures.split if ":" in job.key else signatures.outcome
+        into[job.key] = reader.take(64 if job.adaptor_point is None else 65)
+        dlc.verify_signature(job.key, into[job.key])
+    return signatures
+
+
+def _signature_bytes(dlc: TicketedDLC, rows: int) -> int:
+    """Length of the first outcomes' signatures."""
+    payouts = dlc.parameters.payouts
+    plain = 1 if payouts.has_expiry and rows == len(payouts) else 0
+    return 65 * rows - plain + 64 * payouts.win_conditions_before(rows)
+
+
+def _checked_flags(data: bytes) -> int:
+    if data[:4] != _MAGIC:
+        raise CorruptContract("not a stored contract")
+    if len(data) < _HEADER.size + 32 or sha256(data[:-32]) != data[-32:]:
+        raise CorruptContract("the checksum does not match")
+    _, version, flags = _HEADER.unpack_from(data)
+    if version != VERSION or flags & ~(_SIGNED | _ANNOUNCED):
+        raise CorruptContract(f"version {version} with flags {flags} is not known")
+    return int(flags)
 
 
 def _dump_parameters(parameters: ContractParameters, oracle: OracleCommitment | None) -> bytes:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from coordinator.contract.dlc import TicketedDLC
+from coordinator.contract.dlc import SigningJobs, TicketedDLC
 from coordinator.contracts import ContractCache
 from coordinator.core import Core
 from coordinator.domain.errors import InvalidInput, NotFound, PermissionDenied, PreconditionFailed
@@ -34,7 +34,7 @@ KEYGEN_PROGRESS = "keymeld.keygen_progress"
 SIGNING_PROGRESS = "keymeld.signing_progress"
 SIGNING_REQUESTED = "keymeld.signing_requested"
 _ORDER = [state.name for state in CANCELLABLE]
-# Cut batches hold every signing job: tens of megabytes for a large field.
+# Cut batches hold every signing job: some megabytes for a large field.
 _KEPT_BATCHES = 4
 
 
@@ -224,11 +224,7 @@ class SigningSessions:
             if record.id not in self._batches:
                 dlc = await self._contracts.of(status)
                 plan = await keygen_plan(self._core, dlc, status)
-
-                def cut() -> Batches:
-                    return self._core.keymeld.cut(plan, list(dlc.signing_jobs()))
-
-                self._batches[record.id] = await asyncio.to_thread(cut)
+                self._batches[record.id] = await self._core.keymeld.cut(plan, SigningJobs(dlc))
             self._batches.move_to_end(record.id)
             while len(self._batches) > _KEPT_BATCHES:
                 self._batches.popitem(last=False)

@@ -6,7 +6,7 @@ players (the *group*) or a set of winners. Everything is resumable: ids are chos
 again continues what exists.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -162,7 +162,7 @@ class Keymeld(Protocol):
     async def sign(
         self,
         plan: KeygenPlan,
-        jobs: Sequence[SigningJob],
+        jobs: Collection[SigningJob],
         *,
         signing_session_id: Callable[[int, int, int], str],
         on_progress: Callable[[SigningProgress], Awaitable[None]],
@@ -173,7 +173,8 @@ class Keymeld(Protocol):
 
         Args:
             plan: the completed keygen's plan.
-            jobs: what to sign, in the same order at every call (batches are cut from it).
+            jobs: what to sign, in the same order at every call (batches are cut from it). Of a big contract
+                `coordinator.contract.dlc.SigningJobs`, which is cheap to send to another process.
             signing_session_id: (keygen index, batch index, attempt) -> UUIDv7, the same at every call; a
                 session that exists under it is continued.
             on_progress: told whenever a count changes.
@@ -191,8 +192,8 @@ class Keymeld(Protocol):
         """
         ...
 
-    def cut(self, plan: KeygenPlan, jobs: Sequence[SigningJob]) -> Batches:
-        """The batches that `sign` makes of the same arguments. It takes its time: call it in a thread.
+    async def cut(self, plan: KeygenPlan, jobs: Collection[SigningJob]) -> Batches:
+        """The batches that `sign` makes of the same arguments.
 
         Raises:
             KeymeldRefused: the sessions cannot hold the winner sets.

@@ -13,7 +13,7 @@ from coordinator.domain.states import Attested, AwaitingAttestation
 from coordinator.runner.onchain import Seen, broadcast_of, decide, watch
 from coordinator.runner.step import AT_ONCE, LATER, Context, Next
 from coordinator.store.competitions import CompetitionRecord
-from coordinator.store.contract_store import load_signatures
+from coordinator.store.contract_store import load_outcome
 from coordinator.store.events import NewEvent
 
 
@@ -61,7 +61,7 @@ async def await_attestation(context: Context, record: CompetitionRecord, status:
 async def _expire(context: Context, record: CompetitionRecord, status: AwaitingAttestation) -> Next:
     core = context.core
     dlc = await context.contracts.of(status)
-    signatures = await load_signatures(record.id)
+    signatures = await load_outcome(record.id, dlc, EXPIRY)
     assert signatures is not None
     transaction = await asyncio.to_thread(expiry_transaction, dlc, signatures.outcome[EXPIRY])
     await decide(core, record, status.expired(broadcast_of(core, transaction)), "expiry", transaction)
@@ -75,9 +75,9 @@ async def broadcast_outcome(context: Context, record: CompetitionRecord, status:
     if seen is not Seen.CONFIRMED:
         return AT_ONCE if seen is Seen.MOVED else LATER
     dlc = await context.contracts.of(status)
-    signatures = await load_signatures(record.id)
-    assert signatures is not None
     outcome = outcome_key(status.attestation.outcome)
+    signatures = await load_outcome(record.id, dlc, outcome)
+    assert signatures is not None
     transaction = await asyncio.to_thread(
         outcome_transaction, dlc, outcome, signatures.outcome[outcome], status.attestation.secret
     )

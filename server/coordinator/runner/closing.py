@@ -22,7 +22,7 @@ from coordinator.ports.chain import ChainError, ChainUnavailable
 from coordinator.runner.onchain import Seen, broadcast_of, decide, depth, ensure_broadcast, fee_rate, watch
 from coordinator.runner.step import AT_ONCE, LATER, Context, Next
 from coordinator.store.competitions import CompetitionRecord
-from coordinator.store.contract_store import load_signatures
+from coordinator.store.contract_store import load_outcome
 from coordinator.store.events import NewEvent
 from coordinator.store.models import CompetitionRow, PayoutRow, TicketRow
 from coordinator.store.tickets import PayoutState
@@ -77,7 +77,7 @@ async def _split(
     player = dlc.winners(outcome)[0]
     ticket = await TicketRow.get(id=status.roster[player].ticket_id)
     preimage = core.box.open(f"ticket-preimage:{ticket.id}", ticket.preimage_encrypted)
-    signatures = await load_signatures(record.id)
+    signatures = await load_outcome(record.id, dlc, outcome)
     assert signatures is not None
     signature = signatures.split[win_key(outcome, player)]
     transaction = await asyncio.to_thread(split_transaction, dlc, outcome, player, signature, preimage)

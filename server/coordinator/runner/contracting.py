@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from coordinator.contract.dlc import ContractSignatures, TicketedDLC
+from coordinator.contract import rankings
+from coordinator.contract.dlc import ContractSignatures, SigningJobs
 from coordinator.contract.errors import ContractError
 from coordinator.contract.funding import FundingTransaction, Underfunded, funding_base_weight
 from coordinator.contract.parameters import ContractParameters
@@ -36,7 +36,7 @@ from coordinator.ports.keymeld import (
 from coordinator.runner.onchain import fee_rate, funding_lock
 from coordinator.runner.step import AT_ONCE, Context, GiveUp, Next
 from coordinator.store.competitions import CompetitionRecord
-from coordinator.store.contract_store import save_contract
+from coordinator.store.contract_store import pack_verified, save_packed
 from coordinator.store.events import NewEvent
 from coordinator.store.models import CompetitionRow, EventRow
 from coordinator.wallet import to_coin
@@ -46,8 +46,9 @@ async def create_contract(context: Context, record: CompetitionRecord, status: E
     """Fixes parameters and funding transaction, and locks the coins that top it up."""
     core = context.core
     try:
-        parameters = await asyncio.to_thread(
-            contract_parameters, status.facts, status.roster, status.announcement
+        outcomes = rankings.count(len(status.roster), status.facts.terms.number_of_places_win)
+        parameters = await core.workers.run_sized(
+            outcomes, contract_parameters, status.facts, status.roster, status.announcement
         )
     except ContractError as error:
         raise GiveUp(f"no contract can be made: {error}") from error
@@ -177,7 +178,7 @@ async def await_signing(context: Context, record: CompetitionRecord, status: Awa
     try:
         signed = await core.keymeld.sign(
             plan,
-            await asyncio.to_thread(lambda: list(dlc.signing_jobs())),
+            SigningJobs(dlc),
             signing_session_id=signing_session_id,
             on_progress=on_progress,
             on_session=await _session_teller(context, record.id) if asks else None,
@@ -190,25 +191,25 @@ async def await_signing(context: Context, record: CompetitionRecord, status: Awa
         (signatures.split if ":" in key else signatures.outcome)[key] = signature
     try:
         # The port promises verified signatures; money hangs on it, so the contract verifies them itself.
-        await asyncio.to_thread(dlc.verify_signatures, signatures)
+        packed = await core.workers.run_sized(
+            dlc.job_count, pack_verified, dlc, signatures, status.announcement
+        )
     except ContractError as error:
         raise GiveUp(f"keymeld returned a wrong signature: {error}") from error
-    await _signed(context, record.id, dlc, signatures)
+    await _signed(context, record.id, packed, dlc.job_count)
     return AT_ONCE
 
 
-async def _signed(
-    context: Context, competition_id: str, dlc: TicketedDLC, signatures: ContractSignatures
-) -> None:
+async def _signed(context: Context, competition_id: str, packed: bytes, signatures: int) -> None:
     core = context.core
     now = core.clock.now()
     async with core.competitions.transaction():
         record = await core.competitions.load(competition_id)
         if not isinstance(record.status, AwaitingSigning):
             return  # cancelled while it was being signed
-        await save_contract(competition_id, dlc, signatures, record.status.announcement)
+        await save_packed(competition_id, packed)
         ready = record.status.signed(deadline_at=now + core.settings.player_signing_seconds)
-        told = [NewEvent("contract.signed", {"signatures": dlc.job_count, "deadline_at": ready.deadline_at})]
+        told = [NewEvent("contract.signed", {"signatures": signatures, "deadline_at": ready.deadline_at})]
         await core.competitions.advance(record, ready, now, told)
 
 

@@ -10,12 +10,19 @@ from coordinator.domain.competition import Announcement
 from coordinator.store.models import ContractRow
 
 
-async def save_contract(
-    competition_id: str, dlc: TicketedDLC, signatures: ContractSignatures, announcement: Announcement
-) -> None:
-    """Stores a contract whose signatures were verified; repeating it replaces the same content."""
+def pack_verified(dlc: TicketedDLC, signatures: ContractSignatures, announcement: Announcement) -> bytes:
+    """A contract as it is stored, every signature of it verified. Costs seconds for large fields.
+
+    Raises:
+        InvalidSignature: one is missing or does not verify, or there is one too many.
+    """
+    dlc.verify_signatures(signatures)
     oracle = storage.OracleCommitment(announcement.oracle_pubkey, announcement.nonce_point)
-    packed = await asyncio.to_thread(storage.dump, dlc, signatures, oracle)
+    return storage.dump(dlc, signatures, oracle)
+
+
+async def save_packed(competition_id: str, packed: bytes) -> None:
+    """Stores what `pack_verified` made; repeating it replaces the same content."""
     await ContractRow.update_or_create(competition_id=competition_id, defaults={"packed": packed})
 
 
@@ -25,10 +32,14 @@ async def load_packed(competition_id: str) -> bytes | None:
     return None if row is None else bytes(row.packed)
 
 
-async def load_signatures(competition_id: str) -> ContractSignatures | None:
-    """All signatures, verified again; None before signing is complete."""
+async def load_outcome(competition_id: str, dlc: TicketedDLC, outcome: str) -> ContractSignatures | None:
+    """The signatures that an outcome needs, verified again; None before signing is complete.
+
+    Raises:
+        CorruptContract: what is stored is damaged, or another contract's.
+        InvalidSignature: one of them does not verify.
+    """
     packed = await load_packed(competition_id)
     if packed is None:
         return None
-    _, signatures = await asyncio.to_thread(storage.load, packed)
-    return signatures
+    return await asyncio.to_thread(storage.load_outcome, packed, dlc, outcome)

@@ -1,12 +1,20 @@
 """A batch's items, sealed for the enclaves, and its results, opened."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from .crypto import ADAPTOR_CONFIGS, ADAPTOR_SIGNATURES, SESSION_DATA, SIGNATURE, SessionCredentials
 from .errors import KeymeldBadResponse, KeymeldCryptoError
-from .protocol import AdaptorConfig, AdaptorSignature, BatchItem, BatchResult, ProtocolError
+from .protocol import (
+    AdaptorConfig,
+    AdaptorSignature,
+    BatchItem,
+    BatchResult,
+    ProtocolError,
+    SigningRequest,
+)
 
 NO_TWEAK: Final = b'"None"'
 """The tweak that leaves the aggregate key as it is, as the protocol's description writes it."""
@@ -42,6 +50,25 @@ def seal_item(credentials: SessionCredentials, item: SigningItem, *, tweak: byte
         encrypted_adaptor_configs=configs,
         subset_id=item.subset_id,
     )
+
+
+def seal_request(
+    credentials: SessionCredentials,
+    items: Iterable[SigningItem],
+    *,
+    signing_session_id: str,
+    keygen_session_id: str,
+    timeout_secs: int,
+    tweak: bytes = NO_TWEAK,
+) -> bytes:
+    """The body of the request that starts a signing session of one batch."""
+    request = SigningRequest(
+        signing_session_id=signing_session_id,
+        keygen_session_id=keygen_session_id,
+        timeout_secs=timeout_secs,
+        batch_items=tuple([seal_item(credentials, item, tweak=tweak) for item in items]),
+    )
+    return json.dumps(request.to_json(), separators=(",", ":")).encode()
 
 
 def open_result(credentials: SessionCredentials, result: BatchResult, item: SigningItem) -> bytes:

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import httpx
 
-from .batch import NO_TWEAK, NO_TWEAK_TAGGED, SigningItem, seal_item
+from .batch import NO_TWEAK, NO_TWEAK_TAGGED, SigningItem, seal_request
 from .crypto import (
     AGGREGATE_PUBLIC_KEY,
     KEYGEN_PARTICIPANT_SESSION,
@@ -42,7 +42,6 @@ from .protocol import (
     RegisterRequest,
     Reservation,
     ReserveRequest,
-    SigningRequest,
     SigningState,
     Slot,
     SubsetDefinition,
@@ -90,7 +89,8 @@ class KeymeldClient:
         self._http = httpx.AsyncClient(
             base_url=base_url.rstrip("/") + "/api/v1", timeout=timeout_seconds, transport=transport
         )
-        self._tweak = NO_TWEAK_TAGGED if tagged_tweaks else NO_TWEAK
+        self.tweak = NO_TWEAK_TAGGED if tagged_tweaks else NO_TWEAK
+        """As it is written to this service."""
 
     async def __aenter__(self) -> "KeymeldClient":
         return self
@@ -149,7 +149,7 @@ class KeymeldClient:
             coordinator_user_id=coordinator_user_id,
             expected_participants=tuple(expected_participants),
             timeout_secs=timeout_secs,
-            encrypted_taproot_tweak=credentials.encrypt(self._tweak, TAPROOT_TWEAK),
+            encrypted_taproot_tweak=credentials.encrypt(self.tweak, TAPROOT_TWEAK),
             max_signing_sessions=max_signing_sessions,
             subset_definitions=tuple(subsets),
         )
@@ -277,15 +277,27 @@ class KeymeldClient:
             KeymeldConflict: the id is taken.
             KeymeldLimitError: too many items.
         """
-        request = SigningRequest(
+        body = seal_request(
+            credentials,
+            items,
             signing_session_id=signing_session_id,
             keygen_session_id=keygen_session_id,
             timeout_secs=timeout_secs,
-            batch_items=tuple([seal_item(credentials, item, tweak=self._tweak) for item in items]),
+            tweak=self.tweak,
         )
-        await self._post(
-            "/signing", request.to_json(), {SESSION_SIGNATURE_HEADER: credentials.sign(keygen_session_id)}
-        )
+        await self.post_signing(keygen_session_id, credentials, body)
+
+    async def post_signing(
+        self, keygen_session_id: str, credentials: SessionCredentials, body: bytes
+    ) -> None:
+        """`create_signing` with what `seal_request` made, maybe in another process.
+
+        Raises:
+            KeymeldConflict: the id is taken.
+            KeymeldLimitError: too many items.
+        """
+        headers = {SESSION_SIGNATURE_HEADER: credentials.sign(keygen_session_id)}
+        await self._send("POST", "/signing", body, headers)
 
     async def approve(
         self, signing_session_id: str, keygen_session_id: str, user: UserCredentials, *, user_id: str
@@ -300,17 +312,25 @@ class KeymeldClient:
         self, signing_session_id: str, keygen_session_id: str, user: UserCredentials, *, user_id: str
     ) -> SigningState:
         """Where the session stands, with its (encrypted) signatures once it is complete."""
-        return _parsed(
-            SigningState.from_json,
-            await self._get(
-                f"/signing/{signing_session_id}/status/{user_id}",
-                lambda: {USER_SIGNATURE_HEADER: user.sign(keygen_session_id, signing_session_id, user_id)},
-            ),
+        return parse_signing_state(
+            await self.signing_answer(signing_session_id, keygen_session_id, user, user_id=user_id)
+        )
+
+    async def signing_answer(
+        self, signing_session_id: str, keygen_session_id: str, user: UserCredentials, *, user_id: str
+    ) -> bytes:
+        """The answer that `signing_status` parses: with all signatures of a batch it is large."""
+        return await self._get_content(
+            f"/signing/{signing_session_id}/status/{user_id}",
+            lambda: {USER_SIGNATURE_HEADER: user.sign(keygen_session_id, signing_session_id, user_id)},
         )
 
     # HTTP.
 
     async def _get(self, path: str, headers: Callable[[], dict[str, str]] = dict) -> object:
+        return _json(await self._get_content(path, headers), f"GET {path}")
+
+    async def _get_content(self, path: str, headers: Callable[[], dict[str, str]]) -> bytes:
         """GET with a few retries; `headers` makes fresh ones each time, for a signature counts once."""
         delays = backoff(first_seconds=0.1)
         for attempt in range(1, _GET_ATTEMPTS + 1):
@@ -323,21 +343,28 @@ class KeymeldClient:
         raise AssertionError("unreachable")
 
     async def _post(self, path: str, body: Json | None, headers: dict[str, str] | None = None) -> object:
-        return await self._send("POST", path, body, headers or {})
+        content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        return _json(await self._send("POST", path, content, headers or {}), f"POST {path}")
 
-    async def _send(self, method: str, path: str, body: Json | None, headers: dict[str, str]) -> object:
+    async def _send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
+        if body is not None:
+            headers = headers | {"Content-Type": "application/json"}
         try:
-            response = await self._http.request(method, path, json=body, headers=headers)
+            response = await self._http.request(method, path, content=body, headers=headers)
         except httpx.TransportError as error:
             raise KeymeldUnavailable(f"{method} {path}: {type(error).__name__} {error}".rstrip()) from None
         if response.is_success:
-            if not response.content:
-                return {}
-            try:
-                return response.json()
-            except ValueError:
-                raise KeymeldBadResponse(f"{method} {path}: the answer is not JSON") from None
+            return response.content
         raise _error(response)
+
+
+def parse_signing_state(answer: bytes) -> SigningState:
+    """What `KeymeldClient.signing_answer` gave.
+
+    Raises:
+        KeymeldBadResponse: it is no signing session's status.
+    """
+    return _parsed(SigningState.from_json, _json(answer, "the signing status"))
 
 
 def decrypt_aggregate_key(credentials: SessionCredentials, encrypted: str) -> bytes:
@@ -353,6 +380,15 @@ def decrypt_aggregate_key(credentials: SessionCredentials, encrypted: str) -> by
     if len(key) != 33:
         raise KeymeldBadResponse(f"the aggregate key has {len(key)} bytes")
     return key
+
+
+def _json(content: bytes, what: str) -> object:
+    if not content:
+        return {}
+    try:
+        return json.loads(content)
+    except ValueError:
+        raise KeymeldBadResponse(f"{what}: the answer is not JSON") from None
 
 
 def _parsed(parse: Callable[[object], T], answer: object) -> T:

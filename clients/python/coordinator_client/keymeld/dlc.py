@@ -6,8 +6,9 @@ The service holds a limited number of subsets in a keygen session and of items i
 spread over several keygen sessions of the same keys, and items over batches.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from coordinator.contract.dlc import SigningJob
@@ -56,6 +57,12 @@ def distinct_winner_sets(sets: Iterable[Sequence[int]], players: int) -> tuple[W
     return tuple(sorted(distinct))
 
 
+def subset_id(keygen_session_id: str, winners: Winners) -> str:
+    """What a set of winners is called in a keygen session: everybody can compute it."""
+    parts = (keygen_session_id, "subset", ",".join(map(str, winners)))
+    return derived_uuid7(parts, uuid7_ms(keygen_session_id))
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Which keygen session holds which sets of winners."""
@@ -70,9 +77,7 @@ class Layout:
 
     def subset_id(self, winners: Winners) -> str:
         """The set's subset id, derived from its session's: it is found again after a crash."""
-        session_id = self.sessions[self.session_of[winners]][0]
-        parts = (session_id, "subset", ",".join(map(str, winners)))
-        return derived_uuid7(parts, uuid7_ms(session_id))
+        return subset_id(self.sessions[self.session_of[winners]][0], winners)
 
     def subset_definitions(self, session: int) -> tuple[SubsetDefinition, ...]:
         """The session's subsets: the coordinator with each set's winners."""
@@ -167,6 +172,56 @@ class Batch:
     """Index among the keygen session's batches."""
     jobs: tuple[SigningJob, ...]
 
+    def pack(self, layout: Layout) -> "PackedBatch":
+        """The batch in one piece."""
+        rows = [
+            (job.key, job.message.hex(), job.adaptor_point and job.adaptor_point.hex(), job.winners)
+            for job in self.jobs
+        ]
+        return PackedBatch(
+            keygen=self.keygen,
+            index=self.index,
+            count=len(self.jobs),
+            keygen_session_id=layout.sessions[self.keygen][0],
+            players=len(layout.users),
+            rows=json.dumps(rows, separators=(",", ":")).encode(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """A batch with all that its items depend on, and without an object for each job: a contract's batches
+    are kept in memory until they are signed, and each is sent to other processes.
+    """
+
+    keygen: int
+    index: int
+    count: int
+    """Number of jobs."""
+    keygen_session_id: str
+    players: int
+    """Number of players of the contract."""
+    rows: bytes = field(repr=False)
+
+    def unpack(self) -> Batch:
+        """The batch again."""
+        jobs = [
+            SigningJob(
+                key,
+                bytes.fromhex(message),
+                None if point is None else bytes.fromhex(point),
+                None if winners is None else tuple(winners),
+            )
+            for key, message, point, winners in json.loads(self.rows)
+        ]
+        return Batch(self.keygen, self.index, tuple(jobs))
+
+    def items(self, signing_session_id: str) -> list[tuple[SigningJob, SigningItem]]:
+        """Each job with the item that signs it in that session, as `batch_items` makes it."""
+        jobs = self.unpack().jobs
+        items = _items(jobs, self.keygen_session_id, self.players, signing_session_id)
+        return list(zip(jobs, items.values(), strict=True))
+
 
 def job_winners(job: SigningJob, players: int) -> Winners | None:
     """Whose key signs: a set of winners, ascending, or `None` for the whole group."""
@@ -201,15 +256,22 @@ def cut_batches(jobs: Iterable[SigningJob], layout: Layout, limits: KeymeldLimit
 
 def batch_items(batch: Batch, layout: Layout, signing_session_id: str) -> dict[str, SigningItem]:
     """Job key -> the item that signs it in that session; ids are derived, so results find their job."""
+    keygen_session_id = layout.sessions[batch.keygen][0]
+    return _items(batch.jobs, keygen_session_id, len(layout.users), signing_session_id)
+
+
+def _items(
+    jobs: Iterable[SigningJob], keygen_session_id: str, players: int, signing_session_id: str
+) -> dict[str, SigningItem]:
     at = uuid7_ms(signing_session_id)
     items = {}
-    for job in batch.jobs:
-        winners = job_winners(job, len(layout.users))
+    for job in jobs:
+        winners = job_winners(job, players)
         adaptor = job.adaptor_point is not None
         items[job.key] = SigningItem(
             batch_item_id=derived_uuid7((signing_session_id, "item", job.key), at),
             message=job.message,
-            subset_id=None if winners is None else layout.subset_id(winners),
+            subset_id=None if winners is None else subset_id(keygen_session_id, winners),
             adaptor_id=derived_uuid7((signing_session_id, "adaptor", job.key), at) if adaptor else None,
             adaptor_point=job.adaptor_point,
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from coordinator.api import convert
 from coordinator.api.kept import Kept
+from coordinator.contract_message import signatures_message
 from coordinator.contracts import ContractCache
 from coordinator.core import Core
 from coordinator.domain.competition import EscrowPlan
@@ -14,7 +15,7 @@ from coordinator.domain.contracts import rebuild_funding
 from coordinator.domain.errors import PreconditionFailed
 from coordinator.domain.states import CONTRACTED, CompetitionStatus, Contracted
 from coordinator.store.competitions import CompetitionRecord
-from coordinator.store.contract_store import load_signatures
+from coordinator.store.contract_store import load_packed
 from coordinator.v1 import competition_pb2 as pb
 from coordinator.wallet import to_wallet_coin
 
@@ -37,7 +38,7 @@ class ContractView:
         self._core = core
         self._contracts = contracts
         self._fixed: Kept[_Fixed] = Kept(_KEPT)
-        self._signatures: Kept[tuple[pb.ContractSignature, ...]] = Kept(_KEPT)
+        self._signatures: Kept[bytes] = Kept(_KEPT)
 
     async def of(self, record: CompetitionRecord, *, include_signatures: bool) -> pb.GetContractResponse:
         """The contract of a competition as far as it goes.
@@ -59,9 +60,8 @@ class ContractView:
             response.funding_psbt = fixed.funding_psbt
             response.funding_outpoint = f"{status.funding.txid}:0"
             if include_signatures and isinstance(status, convert.SIGNED):
-                key = record.id
-                response.signatures.extend(
-                    await self._signatures.get(key, lambda: self._load_signatures(key))
+                response.MergeFromString(
+                    await self._signatures.get(record.id, lambda: self._load_signatures(contracted))
                 )
         return response
 
@@ -75,15 +75,12 @@ class ContractView:
         funding = rebuild_funding(status, [to_wallet_coin(coin, keys) for coin in status.funding.coins])
         return str(funding.psbt().to_string())  # type: ignore[no-untyped-call]
 
-    async def _load_signatures(self, competition_id: str) -> tuple[pb.ContractSignature, ...]:
-        signatures = await load_signatures(competition_id)
-        if signatures is None:
-            raise RuntimeError(f"the signatures of {competition_id} are not in the store")
-        return tuple(
-            pb.ContractSignature(key=key, signature=signature)
-            for part in (signatures.outcome, signatures.split)
-            for key, signature in part.items()
-        )
+    async def _load_signatures(self, status: Contracted) -> bytes:
+        dlc = await self._contracts.of(status)
+        packed = await load_packed(status.facts.competition_id)
+        if packed is None:
+            raise RuntimeError(f"the signatures of {status.facts.competition_id} are not in the store")
+        return await self._core.workers.run_sized(dlc.job_count, signatures_message, packed)
 
 
 def _escrow_of(status: CompetitionStatus) -> EscrowPlan | None:

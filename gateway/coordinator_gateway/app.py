@@ -19,7 +19,8 @@ from coordinator_gateway.hooks import drop_session
 from coordinator_gateway.httprule import PathTemplate
 from coordinator_gateway.hub import Hub
 from coordinator_gateway.jsoncodec import InvalidFieldsError, InvalidJsonError
-from coordinator_gateway.middleware import HEALTH_PATH, CommonHeaders, RateLimit
+from coordinator_gateway.limits import HEALTH_PATH, AddressLimit, Buckets, KeyLimit
+from coordinator_gateway.middleware import CommonHeaders
 from coordinator_gateway.problems import Problem
 from coordinator_gateway.routes import ApiRoute, ApiRoutes, api_routes, gone_routes
 from coordinator_gateway.sse import EventStreams
@@ -92,9 +93,11 @@ def _middleware(config: GatewayConfig) -> list[Middleware]:
             )
         )
     if config.rate_limit_per_second:
-        middleware.append(
-            Middleware(RateLimit, per_second=config.rate_limit_per_second, burst=config.rate_limit_burst)
-        )
+        buckets = Buckets(config.rate_limit_per_second, config.rate_limit_burst)
+        middleware.append(Middleware(AddressLimit, buckets))
+    if config.rate_limit_per_second and config.key_rate_limit_per_second:
+        buckets = Buckets(config.key_rate_limit_per_second, config.key_rate_limit_burst)
+        middleware.append(Middleware(KeyLimit, buckets))
     return middleware
 
 

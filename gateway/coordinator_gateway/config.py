@@ -44,11 +44,20 @@ class GatewayConfig:
     max_response_bytes: int = 64 * 1024 * 1024
     # How long the core may take over a unary call.
     request_timeout_seconds: float = 30.0
-    # Requests per second and address that are let through for long, 0: no limit; and how many at once.
+    # Requests per second and address that are let through for long, and how many at once. 0: no limit, of
+    # keys neither.
     rate_limit_per_second: float = 50.0
     rate_limit_burst: int = 200
-    # Event streams at a time.
+    # The same for a signing key, or a session, whatever addresses it comes from.
+    key_rate_limit_per_second: float = 25.0
+    key_rate_limit_burst: int = 100
+    # Open connections; further ones are closed at once.
+    max_connections: int = 25_000
+    # How long a connection may take to send its first request, and a request to send its body.
+    receive_timeout_seconds: float = 20.0
+    # Event streams at a time, and of these from one address.
     max_streams: int = 20_000
+    max_streams_per_address: int = 200
     # Events kept in memory to resume from.
     event_ring: int = 10_000
     # Events that may wait for a client whose connection takes no more before it is cut.
@@ -70,8 +79,9 @@ class GatewayConfig:
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{PREFIX}{name.upper()} must be more than 0")
-        if self.rate_limit_per_second < 0:
-            raise ConfigError(f"{PREFIX}RATE_LIMIT_PER_SECOND must not be less than 0")
+        for name in ("rate_limit_per_second", "key_rate_limit_per_second"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{PREFIX}{name.upper()} must not be less than 0")
         if self.client_queue > self.event_ring:
             raise ConfigError(f"{PREFIX}CLIENT_QUEUE must not be more than {PREFIX}EVENT_RING")
         if self.public_url:
@@ -109,7 +119,11 @@ _POSITIVE = (
     "max_response_bytes",
     "request_timeout_seconds",
     "rate_limit_burst",
+    "key_rate_limit_burst",
+    "max_connections",
+    "receive_timeout_seconds",
     "max_streams",
+    "max_streams_per_address",
     "event_ring",
     "client_queue",
     "client_stall_seconds",

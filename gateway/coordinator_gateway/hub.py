@@ -8,6 +8,7 @@ many clients there are, and a slow client costs nothing but its lag; too much of
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -48,6 +49,7 @@ class Hub:
         # Streams cut because they were too slow, since the start.
         self.cut_count = 0
         self.subscribers: set[Subscriber] = set()
+        self._addresses: Counter[str] = Counter()
         self._waiting: set[Subscriber] = set()
         # Those of the waiting who are about to be woken, and where the ring ended when they were chosen.
         self._rousing: set[Subscriber] = set()
@@ -193,11 +195,19 @@ class Hub:
             raise retry_later(503, "The gateway is stopping.", 1, reason="STOPPING")
         if len(self.subscribers) >= self.config.max_streams:
             raise retry_later(503, "Too many event streams are open.", 5, reason="TOO_MANY_STREAMS")
+        if self._addresses[subscriber.address] >= self.config.max_streams_per_address:
+            raise retry_later(
+                429, "Too many event streams are open from this address.", 5, reason="TOO_MANY_STREAMS"
+            )
         self.subscribers.add(subscriber)
+        self._addresses[subscriber.address] += 1
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Counts a stream as ended."""
+        """Counts a stream that was added as ended."""
         self.subscribers.discard(subscriber)
+        self._addresses[subscriber.address] -= 1
+        if not self._addresses[subscriber.address]:
+            del self._addresses[subscriber.address]
         self._forget_waiting(subscriber)
         self._blocked.discard(subscriber)
 

@@ -17,7 +17,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from coordinator_gateway import jsoncodec
 from coordinator_gateway.core import SESSION_COOKIE
 from coordinator_gateway.httprule import Binding, resolve
-from coordinator_gateway.middleware import HEALTH_PATH
+from coordinator_gateway.limits import HEALTH_PATH
 
 _SCALARS: dict[int, dict[str, Any]] = {
     FieldDescriptor.CPPTYPE_INT32: {"type": "integer", "format": "int32"},
@@ -73,6 +73,7 @@ _ERRORS: dict[int, tuple[str, str, str]] = {
     401: ("Unauthorized", "It needs authorization, or what was given is not valid.", "WWW-Authenticate"),
     403: ("NotAllowed", "It is not for this caller.", ""),
     404: ("NotFound", "There is no such thing.", ""),
+    408: ("TooSlow", "The body took too long to arrive.", ""),
     409: ("Conflict", "Not possible in the present state, or in conflict with another request.", ""),
     413: ("BodyTooLarge", "The body is too large.", ""),
     415: ("UnsupportedMediaType", "The body is no JSON by its media type.", ""),

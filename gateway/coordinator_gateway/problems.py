@@ -48,6 +48,7 @@ _TITLES = {
     400: "Invalid request",
     404: "Not found",
     405: "Method not allowed",
+    408: "Request too slow",
     410: "Gone",
     413: "Request body too large",
     415: "Unsupported media type",

@@ -4,6 +4,7 @@ Every `google.api.http` binding becomes a route. A unary method answers with JSO
 an event stream.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
@@ -114,7 +115,7 @@ def unary_handler(binding: Binding, config: GatewayConfig, core: Core) -> Handle
 
     async def handle(scope: Scope, receive: Receive, send: Send, path_values: dict[str, str]) -> None:
         request = Request(scope, receive)
-        body = await read_body(request, config.max_body_bytes)
+        body = await read_body(request, config)
         message = binding.request(path_values, scope["query_string"].decode("latin-1"), body)
         answer = await call(message, core.metadata(request, body, config.public_url))
         headers: RawHeaders = () if hook is None else hook(request, answer, config.public_url)
@@ -135,19 +136,26 @@ def stream_handler(binding: Binding, streams: EventStreams) -> Handler:
     return handle
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The request's body. Problem if it is too large or no JSON by its media type."""
+async def read_body(request: Request, config: GatewayConfig) -> bytes:
+    """The request's body. Problem if it is too large, too slow, or no JSON by its media type."""
     length = request.headers.get("content-length")
     if length is None and "transfer-encoding" not in request.headers:
         return b""
+    limit = config.max_body_bytes
     too_large = Problem(413, f"The body may have {limit} bytes.", reason="BODY_TOO_LARGE")
     if length is not None and int(length) > limit:
         raise too_large
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise too_large
+    try:
+        async with asyncio.timeout(config.receive_timeout_seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise too_large
+    except TimeoutError as error:
+        raise Problem(
+            408, "The body takes too long.", reason="BODY_TOO_SLOW", headers={"connection": "close"}
+        ) from error
     if body:
         media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if media_type != "application/json" and not media_type.endswith("+json"):

@@ -1,15 +1,43 @@
 """The HTTP server: uvicorn, stopped so that open event streams do not hold it up."""
 
+import asyncio
 import resource
 import socket
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from coordinator_gateway.config import GatewayConfig
 
 _BACKLOG = 4096
+
+
+class Connection(H11Protocol):
+    """A client's connection: closed at once if there are too many, or if no request comes in time."""
+
+    max_connections: int
+    receive_timeout_seconds: float
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The client has connected."""
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            transport.abort()
+            return
+        self._first_request = self.loop.call_later(self.receive_timeout_seconds, self._close_if_silent)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        super().connection_lost(exc)
+        if (timer := getattr(self, "_first_request", None)) is not None:
+            timer.cancel()
+
+    def _close_if_silent(self) -> None:
+        # Between requests uvicorn's own timeout holds.
+        if self.cycle is None:
+            self.transport.close()
 
 
 class GatewayServer(uvicorn.Server):
@@ -24,6 +52,14 @@ class GatewayServer(uvicorn.Server):
                 app,
                 host=config.host,
                 port=config.port,
+                http=type(
+                    "GatewayConnection",
+                    (Connection,),
+                    {
+                        "max_connections": config.max_connections,
+                        "receive_timeout_seconds": config.receive_timeout_seconds,
+                    },
+                ),
                 lifespan="on",
                 proxy_headers=True,
                 forwarded_allow_ips=config.trusted_proxies,

@@ -20,6 +20,7 @@ from coordinator_gateway.config import GatewayConfig
 from coordinator_gateway.core import Core, session_token
 from coordinator_gateway.hub import Hub
 from coordinator_gateway.jsoncodec import FieldViolation, InvalidFieldsError
+from coordinator_gateway.limits import address_of
 from coordinator_gateway.problems import from_rpc_error, retry_later
 from coordinator_gateway.ring import EventFilter, Evicted
 from coordinator_gateway.sources import CatchUpSource, CoreFeed, CoreSource, RingSource, Source, SourceEnded
@@ -52,7 +53,7 @@ class EventStreams:
     ) -> None:
         """Answers with the stream. Problem before its start if it cannot be had."""
         after = _resume_after(request, message)
-        subscriber = Subscriber(self._config.heartbeat_seconds)
+        subscriber = Subscriber(self._config.heartbeat_seconds, address_of(request.scope))
         self._hub.add(subscriber)
         source: Source | None = None
         try:

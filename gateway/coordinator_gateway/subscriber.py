@@ -13,12 +13,15 @@ class Subscriber:
         "_loop",
         "_timeout",
         "_waiter",
+        "address",
         "blocked_since",
         "closing",
         "position",
     )
 
-    def __init__(self, heartbeat_seconds: float) -> None:
+    def __init__(self, heartbeat_seconds: float, address: str) -> None:
+        # Whose stream it is, for the limit of each.
+        self.address = address
         self._loop = asyncio.get_running_loop()
         self._heartbeat = heartbeat_seconds
         self._waiter: asyncio.Future[None] | None = None

@@ -9,6 +9,8 @@ from contextlib import suppress
 import pytest
 
 from coordinator.v1 import competition_pb2
+from coordinator_gateway import ring
+from coordinator_gateway.ring import event_frame
 from support.gateway import EventStreamClient, MemoryCore, World, running
 
 
@@ -108,6 +110,26 @@ class TestStart:
     async def test_only_by_get(self, world: World) -> None:
         for method in ("POST", "HEAD"):
             assert (await world.client.request(method, "/api/v1/events")).status_code == 405
+
+    async def test_each_event_is_encoded_once(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        encoded: list[int] = []
+
+        def counted(sequence: int, kind: str, data: bytes) -> bytes:
+            encoded.append(sequence)
+            return event_frame(sequence, kind, data)
+
+        await world.core.publish("competition.created", "c1")
+        await world.until(lambda: world.gateway.hub.ring.head == 1)
+        monkeypatch.setattr(ring, "event_frame", counted)
+        paths = ["/api/v1/events"] * 5 + [
+            "/api/v1/competitions/c1/events",
+            "/api/v1/events?kinds=ticket.*",
+        ] * 3
+        streams = [await EventStreamClient.open(world, path) for path in paths]
+        await world.core.publish_many([("ticket.paid", "c1", "", {})] * 7)
+        for stream in streams:
+            assert await ids(stream, 7) == list(range(2, 9))
+        assert encoded == list(range(2, 9))
 
     async def test_one_upstream_stream_for_all(self, world: World) -> None:
         await publish(world.core, 2)
@@ -431,6 +453,18 @@ class TestClients:
             assert answer.headers["retry-after"]
             first.close()
             await world.until(lambda: len(world.gateway.hub.subscribers) == 1)
+            assert (await EventStreamClient.open(world)).status == 200
+
+    async def test_no_more_of_one_address_than_its_share(self) -> None:
+        async with running(max_streams_per_address=2) as world:
+            first, _ = [await EventStreamClient.open(world) for _ in range(2)]
+            answer = await world.client.get("/api/v1/events")
+            assert (answer.status_code, answer.json()["reason"]) == (429, "TOO_MANY_STREAMS")
+            assert answer.headers["retry-after"]
+            elsewhere = await EventStreamClient.open(world, x_forwarded_for="203.0.113.9")
+            assert elsewhere.status == 200
+            first.close()
+            await world.until(lambda: len(world.gateway.hub.subscribers) == 2)
             assert (await EventStreamClient.open(world)).status == 200
 
     async def test_the_gateway_stops_at_once_and_in_good_order(self) -> None:

@@ -1,7 +1,9 @@
 """REST through a real gateway to a real gRPC server."""
 
 import asyncio
+import base64
 import hashlib
+import json
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -17,10 +19,11 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
 
-from coordinator.v1 import competition_pb2, user_pb2, wallet_pb2
+from coordinator.v1 import user_pb2, wallet_pb2
+from coordinator_client.nostr import NostrKey
 from coordinator_gateway import api, httprule, jsoncodec
 from coordinator_gateway.httprule import Binding
-from support.gateway import Fault, World, running
+from support.gateway import EventStreamClient, Fault, World, running
 from support.messages import filled
 
 UNARY = [
@@ -344,14 +347,79 @@ class TestLimits:
             assert answers[3].json()["reason"] == "RATE_LIMITED"
             assert (await world.client.get("/api/v1/health_check")).status_code == 200
 
-    async def test_a_large_answer(self, world: World) -> None:
-        contract = competition_pb2.GetContractResponse()
-        for number in range(20_000):
-            contract.signatures.add(key=f"att{number}", signature=number.to_bytes(65, "big"))
-        world.core.answers["/coordinator.v1.CompetitionService/GetContract"] = contract
-        answer = await world.client.get("/api/v1/competitions/c/contract?include_signatures=true")
-        assert len(answer.json()["signatures"]) == 20_000
-        assert answer.json()["signatures"][255]["signature"].endswith("00ff")
+    async def test_requests_of_one_key(self) -> None:
+        settings = {
+            "rate_limit_per_second": 1000,
+            "key_rate_limit_per_second": 0.5,
+            "key_rate_limit_burst": 3,
+        }
+        async with running(**settings) as world:
+            mine, hers = {"authorization": "Bearer mine"}, {"cookie": "coordinator_session=hers"}
+            answers = [await world.client.get("/api/v1/coordinator", headers=mine) for _ in range(4)]
+            assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+            assert answers[3].headers["retry-after"] == "2"
+            assert answers[3].headers["content-type"] == "application/problem+json"
+            assert answers[3].json()["reason"] == "RATE_LIMITED"
+            for headers in (hers, {}):
+                assert (await world.client.get("/api/v1/coordinator", headers=headers)).status_code == 200
+
+    async def test_nobody_can_use_up_what_another_key_may_do(self) -> None:
+        settings = {
+            "rate_limit_per_second": 1000,
+            "key_rate_limit_per_second": 0.5,
+            "key_rate_limit_burst": 2,
+        }
+        pubkey = NostrKey.generate().public_hex
+        event = base64.b64encode(json.dumps({"pubkey": pubkey}).encode()).decode()
+        headers = {"authorization": f"Nostr {event}"}
+        async with running(**settings) as world:
+            world.core.faults[GET_COMPETITION] = Fault(
+                grpc.StatusCode.UNAUTHENTICATED, "not signed by this key"
+            )
+            for _ in range(10):
+                answer = await world.client.get("/api/v1/competitions/x", headers=headers)
+                assert answer.status_code == 401
+            world.core.faults.clear()
+            answers = [await world.client.get("/api/v1/competitions/x", headers=headers) for _ in range(3)]
+            assert [answer.status_code for answer in answers] == [200, 200, 429]
+
+    async def test_connections(self) -> None:
+        # One of them is the client's own.
+        async with running(max_connections=3) as world:
+            assert (await world.client.get("/api/v1/coordinator")).status_code == 200
+            streams = [await EventStreamClient.open(world) for _ in range(2)]
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await EventStreamClient.open(world)
+            assert (await world.client.get("/api/v1/coordinator")).status_code == 200
+            streams[0].close()
+            await world.until(lambda: len(world.gateway.server.server_state.connections) == 2)
+            assert (await EventStreamClient.open(world)).status == 200
+
+    async def test_a_connection_without_a_request(self) -> None:
+        async with running(receive_timeout_seconds=0.3) as world:
+            port = world.gateway.config.port
+            for begun in (b"", b"GET /api/v1/coordinator HTTP/1.1\r\nhost: te"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(begun)
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+                writer.close()
+            # One that has asked is not cut for what it does later.
+            stream = await EventStreamClient.open(world)
+            await asyncio.sleep(0.6)
+            await world.core.publish()
+            assert (await stream.event()).id == "1"
+
+    async def test_a_body_that_does_not_come(self) -> None:
+        async with running(receive_timeout_seconds=0.3) as world:
+            reader, writer = await asyncio.open_connection("127.0.0.1", world.gateway.config.port)
+            writer.write(b"POST /api/v1/wallet/send HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\n{")
+            answer = await asyncio.wait_for(reader.read(), 10)
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            assert b"BODY_TOO_SLOW" in answer
+            assert all(
+                call.method == LIST_COMPETITIONS or "Watch" in call.method for call in world.core.calls
+            )
+            writer.close()
 
 
 class TestHealth:

@@ -125,7 +125,21 @@ def test_every_status_is_named(document: dict[str, Any]) -> None:
             assert "default" not in operation["responses"], f"{verb} {path}"
             assert {"200", "503"} <= set(operation["responses"])
     send = document["paths"]["/api/v1/wallet/send"]["post"]["responses"]
-    assert {int(status) for status in send} == {200, 400, 401, 403, 404, 409, 413, 415, 429, 500, 503, 504}
+    assert {int(status) for status in send} == {
+        200,
+        400,
+        401,
+        403,
+        404,
+        408,
+        409,
+        413,
+        415,
+        429,
+        500,
+        503,
+        504,
+    }
 
 
 def test_limits_are_those_of_the_comments(document: dict[str, Any]) -> None:

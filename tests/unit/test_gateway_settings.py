@@ -1,12 +1,15 @@
 """Settings, rate limits and security headers."""
 
+import base64
+import json
 from pathlib import Path
 
 import pytest
 
 from coordinator_gateway import cli
 from coordinator_gateway.config import ConfigError, GatewayConfig
-from coordinator_gateway.middleware import RateLimit, security_headers
+from coordinator_gateway.limits import Buckets, address_of, key_of
+from coordinator_gateway.middleware import security_headers
 
 
 class TestConfig:
@@ -71,14 +74,10 @@ class TestConfig:
             cli.main([])
 
 
-class TestRateLimit:
-    def limit(self, *, max_addresses: int = 100) -> RateLimit:
+class TestBuckets:
+    def limit(self, *, max_keys: int = 100) -> Buckets:
         self.now = 1000.0
-
-        async def app(*_: object) -> None:
-            raise AssertionError
-
-        return RateLimit(app, 2.0, 3, max_addresses=max_addresses, clock=lambda: self.now)
+        return Buckets(2.0, 3, max_keys=max_keys, clock=lambda: self.now)
 
     def test_a_burst_then_a_rate(self) -> None:
         limit = self.limit()
@@ -89,26 +88,76 @@ class TestRateLimit:
         assert limit.take("a") == 0
         assert limit.take("a") == pytest.approx(0.5)
 
+    def test_what_is_charged_afterwards_may_be_owed(self) -> None:
+        limit = self.limit()
+        assert limit.wait("a") == 0
+        for _ in range(5):
+            limit.charge("a")
+        assert limit.wait("a") == pytest.approx(1.5)
+        self.now += 1.5
+        assert limit.wait("a") == 0
+        limit.charge("a")
+        assert limit.wait("a") == pytest.approx(0.5)
+
     def test_no_more_than_the_burst_is_saved_up(self) -> None:
         limit = self.limit()
         limit.take("a")
         self.now += 3600
         assert [limit.take("a") > 0 for _ in range(4)] == [False, False, False, True]
 
-    def test_addresses_do_not_share(self) -> None:
+    def test_keys_do_not_share(self) -> None:
         limit = self.limit()
         for _ in range(4):
             limit.take("a")
         assert limit.take("b") == 0
 
     def test_memory_is_bounded_and_the_busiest_are_remembered(self) -> None:
-        limit = self.limit(max_addresses=10)
+        limit = self.limit(max_keys=10)
         for number in range(100):
             for _ in range(4):
                 limit.take("busy")
             limit.take(f"stranger {number}")
-        assert len(limit._buckets) <= 10
+        assert len(limit) <= 10
         assert limit.take("busy") > 0
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("not:an:address", "not:an:address"),
+    ],
+)
+def test_the_address_that_is_limited(host: str, address: str) -> None:
+    assert address_of({"client": (host, 1)}) == address
+
+
+def test_the_key_that_is_limited() -> None:
+    def key(**headers: str) -> str | None:
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        return key_of({"type": "http", "headers": raw})
+
+    def nostr(event: object) -> str:
+        return "Nostr " + base64.b64encode(json.dumps(event).encode()).decode()
+
+    assert key() is None
+    assert key(authorization=nostr({"pubkey": "ab" * 32})) == "ab" * 32
+    bearer = key(authorization="Bearer tok")
+    assert bearer == key(cookie="coordinator_session=tok")
+    assert bearer is not None
+    assert "tok" not in bearer.removeprefix("session:")
+    assert bearer != key(authorization="Bearer other")
+    for malformed in (
+        nostr([]),
+        nostr({"pubkey": 1}),
+        nostr({"pubkey": "ab"}),
+        "Nostr ???",
+        "Nostr",
+        "Basic x",
+    ):
+        assert key(authorization=malformed) is None
 
 
 def test_content_security_policy() -> None:

@@ -28,6 +28,7 @@ RESULT = RESULTS / "keymeld.json"
 
 async def measure(entries: int, places: int) -> dict[str, Any]:
     """One size, in this process."""
+    from coordinator.app import keep_what_is_loaded
     from coordinator.config import Settings
     from coordinator.domain.states import AwaitingKeygen, AwaitingSigning, ContractCreated, FundingReady
     from coordinator.store.contract_store import load_packed
@@ -65,6 +66,7 @@ async def measure(entries: int, places: int) -> dict[str, Any]:
                     await advance(*arguments)
 
                 wired.core.competitions.advance = timed  # type: ignore[method-assign]
+                keep_what_is_loaded()
                 used = time.process_time()
                 async with machine_lateness() as idle, loop_lateness() as late:
                     await asyncio.sleep(0.2)

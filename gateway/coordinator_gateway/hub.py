@@ -58,6 +58,8 @@ class Hub:
         self._blocked: set[Subscriber] = set()
         self._core = core
         self._snapshots: dict[str, tuple[float, asyncio.Task[tuple[int, bytes]]]] = {}
+        # Ids of competitions of which something was heard.
+        self._known: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- life ---
@@ -103,6 +105,10 @@ class Hub:
         )
         return int(page.sequence)
 
+    def knows(self, competition_id: str) -> bool:
+        """Whether the competition was seen to exist."""
+        return competition_id in self._known
+
     async def snapshot(self, competition_id: str) -> tuple[int, bytes]:
         """Sequence and frame of a snapshot. Problem if there is none.
 
@@ -133,6 +139,7 @@ class Hub:
         try:
             async for item in call:
                 if item.WhichOneof("item") == "snapshot":
+                    self._known.add(competition_id)
                     return item.snapshot.sequence, snapshot_frame(item.snapshot)
         finally:
             call.cancel()
@@ -153,6 +160,7 @@ class Hub:
                 async for item in self._items():
                     backoff = _FIRST_BACKOFF_SECONDS
                     if item.WhichOneof("item") == "event" and self.ring.append(record_of(item.event)):
+                        self._known.add(item.event.competition_id)
                         self._cut_laggards()
                         self._rouse_soon()
                 logger.info("the core closed the event stream")
@@ -184,6 +192,7 @@ class Hub:
         logger.warning("the log of the core is another one; all event streams start over")
         self.ready.clear()
         self._snapshots.clear()
+        self._known.clear()
         for subscriber in tuple(self.subscribers):
             subscriber.close()
 

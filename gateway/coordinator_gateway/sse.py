@@ -21,7 +21,7 @@ from coordinator_gateway.core import Core, session_token
 from coordinator_gateway.hub import Hub
 from coordinator_gateway.jsoncodec import FieldViolation, InvalidFieldsError
 from coordinator_gateway.limits import address_of
-from coordinator_gateway.problems import from_rpc_error, retry_later
+from coordinator_gateway.problems import Problem, from_rpc_error, retry_later
 from coordinator_gateway.ring import EventFilter, Evicted
 from coordinator_gateway.sources import CatchUpSource, CoreFeed, CoreSource, RingSource, Source, SourceEnded
 from coordinator_gateway.subscriber import Subscriber
@@ -36,6 +36,9 @@ _HEADERS = [
     (b"x-accel-buffering", b"no"),
 ]
 _SEQUENCE = re.compile(r"[0-9]{1,18}", re.ASCII)
+_KIND = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*(\.\*)?", re.ASCII)
+_MAX_KINDS = 50
+_UNAVAILABLE, _TIMED_OUT = 503, 504
 # How long to wait for the core to refuse a call whose first item may be long in coming.
 _REFUSAL_SECONDS = 1.0
 
@@ -53,6 +56,7 @@ class EventStreams:
     ) -> None:
         """Answers with the stream. Problem before its start if it cannot be had."""
         after = _resume_after(request, message)
+        _check_kinds(message)
         subscriber = Subscriber(self._config.heartbeat_seconds, address_of(request.scope))
         self._hub.add(subscriber)
         source: Source | None = None
@@ -77,6 +81,8 @@ class EventStreams:
     ) -> tuple[bytes, Source]:
         hub = self._hub
         await hub.wait_ready()
+        if after is not None and message.competition_id:
+            await self._check_competition(message.competition_id)
         events = EventFilter(message.competition_id, tuple(message.kinds))
         # Another gateway may be a moment ahead of this one; beyond the core's own log is another log.
         if after is not None and after > hub.ring.head and after > await hub.log_head():
@@ -93,6 +99,17 @@ class EventStreams:
         if after is None:
             after, first = await hub.snapshot(message.competition_id)
         return first, RingSource(hub.ring, subscriber, events, after)
+
+    async def _check_competition(self, competition_id: str) -> None:
+        """Problem if there is none: whoever resumes gets no snapshot, which would say so."""
+        if self._hub.knows(competition_id):
+            return
+        try:
+            await self._hub.snapshot(competition_id)
+        except Problem as problem:
+            # While the core is gone what the ring has is better than nothing.
+            if problem.status not in (_UNAVAILABLE, _TIMED_OUT):
+                raise
 
     async def _own(
         self, request: Request, message: event_pb2.WatchRequest, subscriber: Subscriber, after: int | None
@@ -188,6 +205,19 @@ def _resume_after(request: Request, message: event_pb2.WatchRequest) -> int | No
     if message.HasField("after_sequence") and not message.include_snapshot:
         return message.after_sequence
     return None
+
+
+def _check_kinds(message: event_pb2.WatchRequest) -> None:
+    """Refuses what no event's kind can be, as the core does where it is asked."""
+    wrong = [
+        FieldViolation(f"kinds[{index}]", "is no kind, nor a group of kinds like `ticket.*`")
+        for index, kind in enumerate(message.kinds)
+        if not _KIND.fullmatch(kind)
+    ]
+    if len(message.kinds) > _MAX_KINDS:
+        wrong = [FieldViolation("kinds", f"takes at most {_MAX_KINDS}")]
+    if wrong:
+        raise InvalidFieldsError(wrong)
 
 
 def _is_nostr(request: Request) -> bool:

@@ -93,6 +93,34 @@ class TestStart:
         assert answer.status_code == 404
         assert answer.headers["content-type"] == "application/problem+json"
 
+    async def test_of_a_competition_that_is_not_there_anew_or_resumed(self, world: World) -> None:
+        await publish(world.core, 2)
+        await world.until(lambda: world.gateway.hub.ring.head == 2)
+        for query in ("?after_sequence=1", "?competition_id=c1"):
+            answer = await world.client.get(f"/api/v1/competitions/nothing/events{query}")
+            assert answer.status_code in (400, 404), query
+        # One that the ring tells of needs no look-up.
+        calls = len(world.core.watch_calls())
+        stream = await open_resumed(world, 0, "/api/v1/competitions/c1/events")
+        assert await ids(stream, 1) == [2]
+        assert len(world.core.watch_calls()) == calls
+
+    async def test_of_a_competition_while_the_core_is_gone(self, world: World) -> None:
+        await world.core_server.stop()
+        stream = await open_resumed(world, 0, "/api/v1/competitions/c7/events")
+        assert stream.status == 200
+        await publish(world.core, 1)
+        await world.core.publish("ticket.paid", "c7")
+        await world.core_server.start()
+        assert await ids(stream, 1) == [2]
+
+    @pytest.mark.parametrize("kinds", ["kinds=Ticket", "kinds=a..b", "kinds=*", "kinds=", "kinds=a&" * 51])
+    async def test_kinds_that_there_cannot_be(self, world: World, kinds: str) -> None:
+        for headers in ({}, {"last-event-id": "0"}):
+            answer = await world.client.get(f"/api/v1/events?{kinds}".rstrip("&"), headers=headers)
+            assert answer.status_code == 400
+            assert answer.json()["errors"][0]["field"].startswith("kinds")
+
     async def test_of_some_kinds(self, world: World) -> None:
         stream = await EventStreamClient.open(world, "/api/v1/events?kinds=ticket.*&kinds=entry.submitted")
         await stream.frame()

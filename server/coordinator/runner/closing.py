@@ -19,7 +19,8 @@ from coordinator.core import Core
 from coordinator.domain.payouts import outcome_key_of
 from coordinator.domain.states import Completed, DeltaBroadcasted, ExpiryBroadcasted, OutcomeBroadcasted
 from coordinator.ports.chain import ChainError, ChainUnavailable
-from coordinator.runner.onchain import Seen, broadcast_of, decide, depth, ensure_broadcast, fee_rate, watch
+from coordinator.runner.fees import fee_rate
+from coordinator.runner.onchain import Seen, broadcast_of, decide, depth, follow, watch
 from coordinator.runner.step import AT_ONCE, LATER, Context, Next
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.contract_store import load_outcome
@@ -122,7 +123,7 @@ async def take_back(context: Context, record: CompetitionRecord, status: DeltaBr
         return AT_ONCE if seen is Seen.MOVED else LATER
     for closing in status.closings:
         try:
-            await ensure_broadcast(core, closing)
+            await follow(core, record.id, "closing", closing)
         except Conflicted as conflict:
             # A winner was faster with one of its inputs; the others are taken by another transaction.
             told = [_void(closing.txid, conflict.spender)]
@@ -200,7 +201,7 @@ async def settle_on_chain(context: Context, record: CompetitionRecord, status: C
     split = status.split_broadcast
     for closing in status.closings:
         try:
-            await ensure_broadcast(core, closing)
+            await follow(core, record.id, "closing", closing)
         except Conflicted as conflict:
             if split is not None:
                 # There the void one is sorted out.

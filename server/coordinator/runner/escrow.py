@@ -10,14 +10,14 @@ from coordinator.domain.states import AwaitingEscrow
 from coordinator.domain.wallet.coins import Branch
 from coordinator.operations.listing import live_entries
 from coordinator.operations.tickets import cancel_ticket
+from coordinator.runner.fees import fee_rate
 from coordinator.runner.htlcs import unheld_tickets
 from coordinator.runner.onchain import (
     broadcast_of,
     confirmations,
     decide,
-    ensure_broadcast,
     escrow_lock,
-    fee_rate,
+    follow,
 )
 from coordinator.runner.step import AT_ONCE, LATER, Context, GiveUp, Next
 from coordinator.store.competitions import CompetitionRecord
@@ -99,7 +99,7 @@ async def _confirm(
     context: Context, record: CompetitionRecord, status: AwaitingEscrow, broadcast: Broadcast
 ) -> Next:
     core = context.core
-    seen = await ensure_broadcast(core, broadcast)
+    seen = await follow(core, record.id, "escrow", broadcast)
     if await confirmations(core, seen) < core.settings.escrow_confirmations:
         return LATER
     assert seen is not None

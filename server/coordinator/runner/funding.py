@@ -12,7 +12,7 @@ from coordinator.domain.wallet.coins import Branch
 from coordinator.operations.listing import live_entries
 from coordinator.ports.lightning import InvoiceState
 from coordinator.runner.htlcs import present_height, unheld_tickets
-from coordinator.runner.onchain import broadcast_of, confirmations, decide, ensure_broadcast
+from coordinator.runner.onchain import broadcast_of, confirmations, decide, follow
 from coordinator.runner.step import AT_ONCE, LATER, Context, GiveUp, Next
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.events import NewEvent
@@ -52,7 +52,7 @@ async def complete_funding(context: Context, record: CompetitionRecord, status: 
 async def confirm_funding(context: Context, record: CompetitionRecord, status: FundingBroadcasted) -> Next:
     """Sends the funding transaction until it has its confirmations."""
     core = context.core
-    seen = await ensure_broadcast(core, status.funding_broadcast)
+    seen = await follow(core, record.id, "funding", status.funding_broadcast)
     if await confirmations(core, seen) < core.settings.funding_confirmations:
         return LATER
     assert seen is not None

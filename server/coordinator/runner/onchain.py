@@ -10,14 +10,12 @@ from coordinator.core import Core
 from coordinator.domain.competition import Broadcast
 from coordinator.domain.states import CompetitionStatus, Funded
 from coordinator.ports.chain import TransactionStatus
+from coordinator.runner.fees import fee_rate as fee_rate
+from coordinator.runner.lifting import lift
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.events import NewEvent
 from coordinator.store.transactions import record_transaction
 from coordinator.wallet import BURIED_BLOCKS, ensure_sent
-
-# Fee rate in sat/vB where the chain's estimate is missing, and the confirmation target that is asked for.
-FALLBACK_FEE_RATE_SATS_PER_VB = 2.0
-TARGET_BLOCKS = 3
 
 
 def escrow_lock(competition_id: str) -> str:
@@ -39,14 +37,6 @@ class Seen(Enum):
     """One is in no block, as the state says."""
     MOVED = auto()
     """One was in another block, or in none: the state was written anew."""
-
-
-async def fee_rate(core: Core, *, at_least: float = 1.0, target_blocks: int = TARGET_BLOCKS) -> float:
-    """The chain's estimate for a confirmation target, in sat/vB."""
-    rates = await core.chain.fee_rates()
-    fitting = [rate for target, rate in sorted(rates.items()) if target <= target_blocks]
-    rate = fitting[-1] if fitting else min(rates.values(), default=FALLBACK_FEE_RATE_SATS_PER_VB)
-    return max(rate, at_least)
 
 
 def broadcast_of(core: Core, transaction: bytes) -> Broadcast:
@@ -80,6 +70,16 @@ async def ensure_broadcast(core: Core, broadcast: Broadcast) -> TransactionStatu
     return await ensure_sent(core.chain, broadcast.transaction)
 
 
+async def follow(
+    core: Core, competition_id: str, role: str, broadcast: Broadcast
+) -> TransactionStatus | None:
+    """`ensure_broadcast`, and help by a child where it waits in the mempool for too long."""
+    seen = await ensure_broadcast(core, broadcast)
+    if seen is not None and not seen.confirmed:
+        await lift(core, competition_id, role, broadcast.transaction)
+    return seen
+
+
 async def confirmations(core: Core, status: TransactionStatus | None) -> int:
     """How many blocks have it, its own included."""
     return await depth(core, status.block_height if status is not None and status.confirmed else None)
@@ -106,7 +106,7 @@ async def watch(core: Core, record: CompetitionRecord, status: Funded) -> Seen:
     """
     found = Seen.CONFIRMED
     for role, broadcast in status.broadcasts:
-        seen = await ensure_broadcast(core, broadcast)
+        seen = await follow(core, record.id, role, broadcast)
         height = seen.block_height if seen is not None and seen.confirmed else None
         if height != broadcast.block_height:
             kind = "transaction.confirmed" if height is not None else "transaction.unconfirmed"

@@ -13,7 +13,15 @@ from coordinator.domain.competition import EscrowPlan
 from coordinator.domain.escrow import escrow_coin, release_of
 from coordinator.domain.states import Cancelled, Failed
 from coordinator.operations.tickets import cancel_ticket
-from coordinator.runner.onchain import confirmations, decide, depth, escrow_lock, funding_lock
+from coordinator.runner.onchain import (
+    broadcast_of,
+    confirmations,
+    decide,
+    depth,
+    escrow_lock,
+    follow,
+    funding_lock,
+)
 from coordinator.runner.step import AT_ONCE, LATER, Context, Next
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.events import NewEvent
@@ -79,11 +87,11 @@ async def _bring_back(
     releases = []
     for index in range(len(status.roster)):
         spent = await core.chain.outspend(plan.txid, index)
-        if spent is not None:
-            waiting |= await depth(core, spent.block_height) < BURIED_BLOCKS
+        if spent is not None and await depth(core, spent.block_height) >= BURIED_BLOCKS:
             continue
         waiting = True
-        if due:
+        known = spent is not None and spent.txid in status.release_txids
+        if known or (spent is None and due):
             releases.append(await _release(core, record, status, plan, index))
     new = [release for release in releases if Transaction.parse(release).txid not in status.release_txids]
     if new:
@@ -93,7 +101,7 @@ async def _bring_back(
     for release in releases:
         # A player who has the preimage may claw back at the same time; the next look sees that.
         with contextlib.suppress(Conflicted):
-            await ensure_sent(core.chain, release)
+            await follow(core, record.id, "release", broadcast_of(core, release))
     return LATER if waiting else DONE
 
 

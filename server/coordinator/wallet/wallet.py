@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from tortoise.transactions import in_transaction
 
 from coordinator.contract.network import Network
+from coordinator.contract.tx import Transaction
 from coordinator.contract.utxo import OutPoint, Output
 from coordinator.domain import competition as records
 from coordinator.domain.errors import AlreadyExists, PreconditionFailed
-from coordinator.domain.wallet.address import script_from_address
+from coordinator.domain.wallet.address import address_from_script, script_from_address
 from coordinator.domain.wallet.coins import Branch, WalletCoin
+from coordinator.domain.wallet.errors import WalletError
 from coordinator.domain.wallet.keys import WalletKeys
 from coordinator.domain.wallet.payment import PlannedTransaction, build_payment
 from coordinator.domain.wallet.selection import Need, Selection, select_coins
@@ -124,6 +126,32 @@ class Wallet:
             for coin in found
         ]
 
+    async def own_outputs(self, transaction: Transaction) -> list[WalletCoin]:
+        """The outputs of a transaction that pay the wallet, spent or not; locked ones are marked."""
+        coins = []
+        for vout, output in enumerate(transaction.outputs):
+            try:
+                address = address_from_script(output.script_pubkey, self._network)
+            except WalletError:
+                continue
+            row = await WalletAddressRow.get_or_none(address=address)
+            if row is None:
+                continue
+            outpoint = OutPoint(transaction.txid, vout)
+            locked = await CoinLockRow.filter(outpoint=str(outpoint)).exists()
+            coins.append(
+                WalletCoin(
+                    outpoint=outpoint,
+                    value_sats=output.value_sats,
+                    script_pubkey=output.script_pubkey,
+                    branch=Branch(row.branch),
+                    index=row.index,
+                    confirmed=False,
+                    locked=locked,
+                )
+            )
+        return coins
+
     async def balance(self) -> Balance:
         """Sums over `coins`."""
         coins = await self.coins()
@@ -165,8 +193,13 @@ class Wallet:
 
         The database refuses a second lock on a coin.
         """
+        await Wallet.lock_outpoints((coin.outpoint for coin in coins), locked_by)
+
+    @staticmethod
+    async def lock_outpoints(outpoints: Iterable[OutPoint], locked_by: str) -> None:
+        """`lock` for coins known by their outpoints."""
         await CoinLockRow.bulk_create(
-            CoinLockRow(outpoint=str(coin.outpoint), locked_by=locked_by) for coin in coins
+            CoinLockRow(outpoint=str(outpoint), locked_by=locked_by) for outpoint in outpoints
         )
 
     @staticmethod

@@ -12,6 +12,8 @@ from coordinator.domain.wallet.payment import (
     build_payment,
     build_sweep,
     child_fee_sats,
+    sweep_weight,
+    sweep_with_fee,
 )
 from coordinator.domain.wallet.selection import Need, Selection, select_coins, spendable_coins
 
@@ -37,4 +39,6 @@ __all__ = [
     "script_from_address",
     "select_coins",
     "spendable_coins",
+    "sweep_weight",
+    "sweep_with_fee",
 ]

@@ -134,8 +134,8 @@ def build_sweep(
     """
     _check_fee_rate(fee_rate_sat_vb)
     chosen = spendable_coins(coins, fee_rate_sat_vb, include_unconfirmed=include_unconfirmed)
-    return _sweep(
-        chosen, destination_script, fee_sats(_sweep_weight(chosen, destination_script), fee_rate_sat_vb)
+    return sweep_with_fee(
+        chosen, destination_script, fee_sats(sweep_weight(chosen, destination_script), fee_rate_sat_vb)
     )
 
 
@@ -173,12 +173,13 @@ def build_child(
     """
     if coin.locked:
         raise WalletError("coin", "is locked")
-    weight = _sweep_weight([coin], destination_script)
+    weight = sweep_weight([coin], destination_script)
     fee = child_fee_sats(parent_weight, parent_fee_sats, weight, fee_rate_sat_vb)
-    return _sweep([coin], destination_script, fee)
+    return sweep_with_fee([coin], destination_script, fee)
 
 
-def _sweep_weight(coins: Sequence[WalletCoin], destination_script: bytes) -> int:
+def sweep_weight(coins: Sequence[WalletCoin], destination_script: bytes) -> int:
+    """Weight of a signed transaction that sends these coins to one script."""
     return (
         OVERHEAD_WEIGHT
         + len(coins) * P2TR_KEY_INPUT_WEIGHT
@@ -187,7 +188,12 @@ def _sweep_weight(coins: Sequence[WalletCoin], destination_script: bytes) -> int
     )
 
 
-def _sweep(coins: Sequence[WalletCoin], destination_script: bytes, fee: int) -> PlannedTransaction:
+def sweep_with_fee(coins: Sequence[WalletCoin], destination_script: bytes, fee: int) -> PlannedTransaction:
+    """Plan to send these coins to one script for a fee in sats; replaceable (BIP125).
+
+    Raises:
+        InsufficientFunds: Nothing above dust would arrive.
+    """
     total = sum(coin.value_sats for coin in coins)
     dust_limit = dust_limit_sats(destination_script)
     if total < fee + dust_limit:

@@ -14,7 +14,6 @@ from urllib.parse import quote
 import httpx
 
 from coordinator.adapters import weather_wire as wire
-from coordinator.domain.announcement import check_same_attestation
 from coordinator.ports.oracle import (
     CreateEvent,
     EntrySubmission,
@@ -25,6 +24,7 @@ from coordinator.ports.oracle import (
     OracleUnavailable,
     Station,
 )
+from coordinator_client.bounded import bounded
 from coordinator_client.nostr import NostrKey
 from coordinator_client.nostr.nip98 import authorization
 
@@ -51,9 +51,8 @@ class WeatherOracle:
     def __init__(self, base_url: str, nostr_key: NostrKey, *, timeout_seconds: float = 30) -> None:
         self._base_url = base_url.rstrip("/")
         self._key = nostr_key
-        self._client = httpx.AsyncClient(timeout=timeout_seconds)
+        self._client = httpx.AsyncClient(timeout=timeout_seconds, event_hooks=bounded())
         self._pubkey: bytes | None = None
-        self._attestations: dict[str, bytes] = {}
         self._publishes_secret_nonces = False
 
     async def aclose(self) -> None:
@@ -156,9 +155,6 @@ class WeatherOracle:
         if event.publishes_secret_nonce and not self._publishes_secret_nonces:
             self._publishes_secret_nonces = True
             log.warning("%s: %s", self._base_url, NONCE_WARNING)
-        check_same_attestation(self._attestations.get(event_id), event.attestation)
-        if event.attestation is not None:
-            self._attestations[event_id] = event.attestation
         return event
 
     async def _get(self, path: str) -> Any:

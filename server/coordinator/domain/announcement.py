@@ -56,6 +56,22 @@ def verify_announcement(event: OracleEvent, oracle_pubkey: bytes, n_entries: int
             )
 
 
+def check_unchanged(event: OracleEvent, oracle_pubkey: bytes, nonce_point: bytes, expiry: int | None) -> None:
+    """Compare what the oracle publishes now with what was accepted; the locking points follow from the first
+    two, see `verify_announcement`.
+
+    Raises:
+        AnnouncementMismatch: names the first difference.
+    """
+    for what, accepted, now in (
+        ("key", oracle_pubkey.hex(), event.oracle_pubkey.hex()),
+        ("nonce point", nonce_point.hex(), event.nonce_point.hex()),
+        ("expiry", expiry, event.expiry),
+    ):
+        if accepted != now:
+            raise AnnouncementMismatch(f"the {what} was {accepted}, now it is {now}")
+
+
 def attested_outcome(attestation: bytes, locking_points: Sequence[bytes]) -> int:
     """Index of the outcome whose locking point a 32-byte attestation opens.
 

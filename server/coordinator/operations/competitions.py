@@ -20,6 +20,7 @@ from coordinator.domain.ids import check_uuid7, new_uuid7
 from coordinator.domain.states import CANCELLABLE, CollectingEntries, Created
 from coordinator.domain.terms import Terms
 from coordinator.operations.tickets import step_limits
+from coordinator.store.alerts import alerts_of
 from coordinator.store.competitions import CompetitionRecord, StaleState, record_of
 from coordinator.store.events import NewEvent
 from coordinator.store.models import CompetitionRow, EventRow, IntentRow
@@ -168,7 +169,7 @@ class Inspection:
 
 
 async def inspect_competition(core: Core, competition_id: str) -> Inspection:
-    """The stored state (it holds no secrets), transitions and intents.
+    """The stored state (it holds no secrets) with what is held against the oracle, transitions and intents.
 
     Raises:
         InvalidInput, NotFound: as the names say.
@@ -180,4 +181,15 @@ async def inspect_competition(core: Core, competition_id: str) -> Inspection:
         competition_id=competition_id, kind__in=("competition.created", "competition.state_changed")
     ).order_by("sequence")
     intents = await IntentRow.filter(competition_id=competition_id).order_by("created_at")
-    return Inspection(record, row.state, history, intents)
+    state = dict(row.state)
+    if alerts := await alerts_of(competition_id):
+        state["oracle_alerts"] = [
+            {
+                "kind": alert.kind,
+                "message": alert.message,
+                "evidence": alert.evidence,
+                "noticed_at": alert.noticed_at,
+            }
+            for alert in alerts
+        ]
+    return Inspection(record, state, history, intents)

@@ -237,7 +237,6 @@ class Oracle(Protocol):
 
         Raises:
             EventNotFound: there is none.
-            Equivocation: its attestation is another one than before.
         """
         ...
 

@@ -20,6 +20,7 @@ from coordinator.ports.oracle import (
     ScoringConfig,
     Weather,
 )
+from coordinator.runner.oracle_watch import note_secret_nonce
 from coordinator.runner.step import AT_ONCE, Context, GiveUp, Next
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.events import NewEvent
@@ -49,6 +50,8 @@ async def create_event(context: Context, record: CompetitionRecord, status: Escr
         raise GiveUp(f"the oracle refuses the event: {error}") from error
     except AnnouncementMismatch as error:
         raise GiveUp(f"the oracle's announcement is wrong: {error}") from error
+    if announced.publishes_secret_nonce:
+        await note_secret_nonce(core, record.id, announced)
     announcement = Announcement(pubkey, announced.nonce_point, announced.expiry)
     told = [NewEvent("oracle.event_created", {"oracle_pubkey": pubkey.hex(), "expiry_at": announced.expiry})]
     await core.competitions.advance(record, status.event_created(announcement), core.clock.now(), told)

@@ -11,6 +11,7 @@ from coordinator.contract.spends import expiry_transaction, outcome_transaction
 from coordinator.domain.competition import Attestation
 from coordinator.domain.states import Attested, AwaitingAttestation
 from coordinator.runner.onchain import Seen, broadcast_of, decide, watch
+from coordinator.runner.oracle_watch import look_at_event, note_rejected
 from coordinator.runner.step import AT_ONCE, LATER, Context, Next
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.contract_store import load_outcome
@@ -29,6 +30,7 @@ async def await_attestation(context: Context, record: CompetitionRecord, status:
         return AT_ONCE if seen is Seen.MOVED else LATER
     now = core.clock.now()
     event = await core.oracle.get_event(record.id)
+    await look_at_event(core, record.id, status, event)
     problem = ""
     if event.attestation is not None:
         dlc = await context.contracts.of(status)
@@ -49,6 +51,7 @@ async def await_attestation(context: Context, record: CompetitionRecord, status:
             ]
             await core.competitions.advance(record, status.attested(attestation), now, told)
             return AT_ONCE
+        await note_rejected(core, record.id, event.attestation)
         problem = f"the attestation {event.attestation.hex()} opens no locking point of the contract"
     expiry = status.announcement.expiry
     if expiry is not None and (await core.chain.tip()).median_time_at > expiry:  # BIP113

@@ -13,6 +13,7 @@ from coordinator.operations.listing import live_entries
 from coordinator.ports.lightning import InvoiceState
 from coordinator.runner.htlcs import present_height, unheld_tickets
 from coordinator.runner.onchain import broadcast_of, confirmations, decide, follow
+from coordinator.runner.oracle_watch import check_before_funding
 from coordinator.runner.step import AT_ONCE, LATER, Context, GiveUp, Next
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.events import NewEvent
@@ -37,6 +38,7 @@ async def complete_funding(context: Context, record: CompetitionRecord, status: 
     tickets = await TicketRow.filter(competition_id=record.id, state=TicketState.ENTERED)
     if len(tickets) != len(status.roster) or await unheld_tickets(core, tickets):
         raise GiveUp("a player's payment is not held any more")
+    await check_before_funding(core, record.id, status)
     coins = [to_wallet_coin(coin, core.wallet.keys) for coin in status.funding.coins]
     funding = await asyncio.to_thread(rebuild_funding, status, coins)
     keys = core.keys(record.id)

@@ -26,6 +26,7 @@ from coordinator.runner import (
     refunding,
 )
 from coordinator.runner.invoices import InvoiceWatcher
+from coordinator.runner.oracle_watch import OracleWatcher
 from coordinator.runner.payments import PaymentDriver
 from coordinator.runner.step import Context, GiveUp, Next
 from coordinator.store.competitions import CompetitionRecord, StaleState
@@ -47,6 +48,7 @@ class Runner:
         self._core = core
         self._payments = PaymentDriver(core)
         self._invoices = InvoiceWatcher(core)
+        self._oracle = OracleWatcher(core)
         self._context = Context(core, contracts, self._payments, self._invoices)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._woken: set[str] = set()
@@ -111,6 +113,7 @@ class Runner:
             record = None
             try:
                 record = await self._core.competitions.load(competition_id)
+                await self._oracle.look(record.id, record.status)
                 wait = await self._step(record)
                 if record.last_error:
                     await self._note(competition_id, 0, "", 0)

@@ -97,6 +97,8 @@ class PayoutRow(Model):
     player_index = fields.IntField()
     state = fields.CharField(max_length=16)
     amount_sats = fields.BigIntField()
+    # A Lightning address or LNURL that invoices are asked from. Empty where the winner gave an invoice.
+    destination = fields.TextField(default="")
     payment_request = fields.TextField(default="")
     payment_hash = fields.CharField(max_length=64, default="")
     failure_reason = fields.TextField(default="")
@@ -125,6 +127,21 @@ class PaymentAttemptRow(Model):
 
     class Meta:
         table = "payment_attempts"
+
+
+class OracleAlertRow(Model):
+    """What an oracle did that it must not do, with the evidence. Kept for good."""
+
+    # SHA256 of the rest: the same is noted once.
+    key = fields.CharField(max_length=64, primary_key=True)
+    competition_id = fields.CharField(max_length=36, db_index=True)
+    kind = fields.CharField(max_length=48)
+    message = fields.TextField()
+    evidence: fields.JSONField[dict[str, str]] = fields.JSONField()
+    noticed_at = fields.BigIntField()
+
+    class Meta:
+        table = "oracle_alerts"
 
 
 class IntentRow(Model):

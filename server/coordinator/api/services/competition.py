@@ -17,6 +17,7 @@ from coordinator.domain.ids import check_uuid7
 from coordinator.operations import competitions, listing
 from coordinator.operations.leaderboard import Leaderboards
 from coordinator.ports.lightning import LightningError
+from coordinator.store.alerts import standing_warnings
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.events import last_sequence
 from coordinator.v1 import competition_pb2 as pb
@@ -40,7 +41,7 @@ class CompetitionService(CompetitionServiceServicer):
     ) -> pb.GetCoordinatorResponse:
         """See proto."""
         core = self._core
-        warnings = list(core.oracle.warnings)
+        warnings = list(dict.fromkeys([*core.oracle.warnings, *await standing_warnings()]))
         if not self._lightning_pubkey:
             try:
                 self._lightning_pubkey = (await core.lightning.info()).pubkey

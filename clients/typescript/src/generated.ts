@@ -526,6 +526,7 @@ export interface Payout {
   player_index: number;
   /** How often a payment was attempted. */
   attempts: number;
+  destination: string;
 }
 
 /**

@@ -281,6 +281,7 @@ def payout_message(payout: PayoutRow) -> payout_pb2.Payout:
         state=payout_pb2.PayoutState.Value(f"PAYOUT_STATE_{payout.state.upper()}"),
         amount_sats=payout.amount_sats,
         payment_request=payout.payment_request,
+        destination=payout.destination,
         payment_hash=payout.payment_hash,
         failure_reason=payout.failure_reason,
         requested_at=timestamp(payout.requested_at),

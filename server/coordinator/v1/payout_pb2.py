@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63oordinator/v1/payout.proto\x12\x0e\x63oordinator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x02\n\x06Payout\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x16\n\x0e\x63ompetition_id\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.coordinator.v1.PayoutState\x12\x13\n\x0b\x61mount_sats\x18\x04 \x01(\x03\x12\x17\n\x0fpayment_request\x18\x05 \x01(\t\x12\x14\n\x0cpayment_hash\x18\x06 \x01(\t\x12\x16\n\x0e\x66\x61ilure_reason\x18\x07 \x01(\t\x12\x30\n\x0crequested_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07paid_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x16\x65phemeral_key_received\x18\n \x01(\x08\x12\x14\n\x0cplayer_index\x18\x0b \x01(\x05\x12\x10\n\x08\x61ttempts\x18\x0c \x01(\x05\"\xa3\x01\n\x14RequestPayoutRequest\x12\x1c\n\x0e\x63ompetition_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08\x65ntry_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1d\n\x0fpayment_request\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\x0fpayout_preimage\x18\x04 \x01(\t\x12\x1d\n\x15\x65phemeral_private_key\x18\x05 \x01(\t\"?\n\x15RequestPayoutResponse\x12&\n\x06payout\x18\x01 \x01(\x0b\x32\x16.coordinator.v1.Payout\"H\n\x10GetPayoutRequest\x12\x1c\n\x0e\x63ompetition_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08\x65ntry_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\";\n\x11GetPayoutResponse\x12&\n\x06payout\x18\x01 \x01(\x0b\x32\x16.coordinator.v1.Payout\"o\n\x12HandOverKeyRequest\x12\x1c\n\x0e\x63ompetition_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08\x65ntry_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12#\n\x15\x65phemeral_private_key\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"=\n\x13HandOverKeyResponse\x12&\n\x06payout\x18\x01 \x01(\x0b\x32\x16.coordinator.v1.Payout*\xca\x01\n\x0bPayoutState\x12\x1c\n\x18PAYOUT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PAYOUT_STATE_AVAILABLE\x10\x01\x12\x1a\n\x16PAYOUT_STATE_REQUESTED\x10\x02\x12\x1a\n\x16PAYOUT_STATE_IN_FLIGHT\x10\x03\x12\x15\n\x11PAYOUT_STATE_PAID\x10\x04\x12\x17\n\x13PAYOUT_STATE_FAILED\x10\x05\x12\x19\n\x15PAYOUT_STATE_ON_CHAIN\x10\x06\x32\x9a\x04\n\rPayoutService\x12\xb0\x01\n\rRequestPayout\x12$.coordinator.v1.RequestPayoutRequest\x1a%.coordinator.v1.RequestPayoutResponse\"R\x82\xd3\xe4\x93\x02L\"?/api/v1/competitions/{competition_id}/entries/{entry_id}/payout:\x01*b\x06payout\x12\xa1\x01\n\tGetPayout\x12 .coordinator.v1.GetPayoutRequest\x1a!.coordinator.v1.GetPayoutResponse\"O\x82\xd3\xe4\x93\x02I\x12?/api/v1/competitions/{competition_id}/entries/{entry_id}/payoutb\x06payout\x12\xb1\x01\n\x0bHandOverKey\x12\".coordinator.v1.HandOverKeyRequest\x1a#.coordinator.v1.HandOverKeyResponse\"Y\x82\xd3\xe4\x93\x02S\"F/api/v1/competitions/{competition_id}/entries/{entry_id}/ephemeral_key:\x01*b\x06payoutb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63oordinator/v1/payout.proto\x12\x0e\x63oordinator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf6\x02\n\x06Payout\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x16\n\x0e\x63ompetition_id\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.coordinator.v1.PayoutState\x12\x13\n\x0b\x61mount_sats\x18\x04 \x01(\x03\x12\x17\n\x0fpayment_request\x18\x05 \x01(\t\x12\x14\n\x0cpayment_hash\x18\x06 \x01(\t\x12\x16\n\x0e\x66\x61ilure_reason\x18\x07 \x01(\t\x12\x30\n\x0crequested_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07paid_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x16\x65phemeral_key_received\x18\n \x01(\x08\x12\x14\n\x0cplayer_index\x18\x0b \x01(\x05\x12\x10\n\x08\x61ttempts\x18\x0c \x01(\x05\x12\x13\n\x0b\x64\x65stination\x18\r \x01(\t\"\xa3\x01\n\x14RequestPayoutRequest\x12\x1c\n\x0e\x63ompetition_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08\x65ntry_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1d\n\x0fpayment_request\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\x0fpayout_preimage\x18\x04 \x01(\t\x12\x1d\n\x15\x65phemeral_private_key\x18\x05 \x01(\t\"?\n\x15RequestPayoutResponse\x12&\n\x06payout\x18\x01 \x01(\x0b\x32\x16.coordinator.v1.Payout\"H\n\x10GetPayoutRequest\x12\x1c\n\x0e\x63ompetition_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08\x65ntry_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\";\n\x11GetPayoutResponse\x12&\n\x06payout\x18\x01 \x01(\x0b\x32\x16.coordinator.v1.Payout\"o\n\x12HandOverKeyRequest\x12\x1c\n\x0e\x63ompetition_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08\x65ntry_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12#\n\x15\x65phemeral_private_key\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"=\n\x13HandOverKeyResponse\x12&\n\x06payout\x18\x01 \x01(\x0b\x32\x16.coordinator.v1.Payout*\xca\x01\n\x0bPayoutState\x12\x1c\n\x18PAYOUT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PAYOUT_STATE_AVAILABLE\x10\x01\x12\x1a\n\x16PAYOUT_STATE_REQUESTED\x10\x02\x12\x1a\n\x16PAYOUT_STATE_IN_FLIGHT\x10\x03\x12\x15\n\x11PAYOUT_STATE_PAID\x10\x04\x12\x17\n\x13PAYOUT_STATE_FAILED\x10\x05\x12\x19\n\x15PAYOUT_STATE_ON_CHAIN\x10\x06\x32\x9a\x04\n\rPayoutService\x12\xb0\x01\n\rRequestPayout\x12$.coordinator.v1.RequestPayoutRequest\x1a%.coordinator.v1.RequestPayoutResponse\"R\x82\xd3\xe4\x93\x02L\"?/api/v1/competitions/{competition_id}/entries/{entry_id}/payout:\x01*b\x06payout\x12\xa1\x01\n\tGetPayout\x12 .coordinator.v1.GetPayoutRequest\x1a!.coordinator.v1.GetPayoutResponse\"O\x82\xd3\xe4\x93\x02I\x12?/api/v1/competitions/{competition_id}/entries/{entry_id}/payoutb\x06payout\x12\xb1\x01\n\x0bHandOverKey\x12\".coordinator.v1.HandOverKeyRequest\x1a#.coordinator.v1.HandOverKeyResponse\"Y\x82\xd3\xe4\x93\x02S\"F/api/v1/competitions/{competition_id}/entries/{entry_id}/ephemeral_key:\x01*b\x06payoutb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,22 +56,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYOUTSERVICE'].methods_by_name['GetPayout']._serialized_options = b'\202\323\344\223\002I\022?/api/v1/competitions/{competition_id}/entries/{entry_id}/payoutb\006payout'
   _globals['_PAYOUTSERVICE'].methods_by_name['HandOverKey']._loaded_options = None
   _globals['_PAYOUTSERVICE'].methods_by_name['HandOverKey']._serialized_options = b'\202\323\344\223\002S\"F/api/v1/competitions/{competition_id}/entries/{entry_id}/ephemeral_key:\001*b\006payout'
-  _globals['_PAYOUTSTATE']._serialized_start=1042
-  _globals['_PAYOUTSTATE']._serialized_end=1244
+  _globals['_PAYOUTSTATE']._serialized_start=1063
+  _globals['_PAYOUTSTATE']._serialized_end=1265
   _globals['_PAYOUT']._serialized_start=144
-  _globals['_PAYOUT']._serialized_end=497
-  _globals['_REQUESTPAYOUTREQUEST']._serialized_start=500
-  _globals['_REQUESTPAYOUTREQUEST']._serialized_end=663
-  _globals['_REQUESTPAYOUTRESPONSE']._serialized_start=665
-  _globals['_REQUESTPAYOUTRESPONSE']._serialized_end=728
-  _globals['_GETPAYOUTREQUEST']._serialized_start=730
-  _globals['_GETPAYOUTREQUEST']._serialized_end=802
-  _globals['_GETPAYOUTRESPONSE']._serialized_start=804
-  _globals['_GETPAYOUTRESPONSE']._serialized_end=863
-  _globals['_HANDOVERKEYREQUEST']._serialized_start=865
-  _globals['_HANDOVERKEYREQUEST']._serialized_end=976
-  _globals['_HANDOVERKEYRESPONSE']._serialized_start=978
-  _globals['_HANDOVERKEYRESPONSE']._serialized_end=1039
-  _globals['_PAYOUTSERVICE']._serialized_start=1247
-  _globals['_PAYOUTSERVICE']._serialized_end=1785
+  _globals['_PAYOUT']._serialized_end=518
+  _globals['_REQUESTPAYOUTREQUEST']._serialized_start=521
+  _globals['_REQUESTPAYOUTREQUEST']._serialized_end=684
+  _globals['_REQUESTPAYOUTRESPONSE']._serialized_start=686
+  _globals['_REQUESTPAYOUTRESPONSE']._serialized_end=749
+  _globals['_GETPAYOUTREQUEST']._serialized_start=751
+  _globals['_GETPAYOUTREQUEST']._serialized_end=823
+  _globals['_GETPAYOUTRESPONSE']._serialized_start=825
+  _globals['_GETPAYOUTRESPONSE']._serialized_end=884
+  _globals['_HANDOVERKEYREQUEST']._serialized_start=886
+  _globals['_HANDOVERKEYREQUEST']._serialized_end=997
+  _globals['_HANDOVERKEYRESPONSE']._serialized_start=999
+  _globals['_HANDOVERKEYRESPONSE']._serialized_end=1060
+  _globals['_PAYOUTSERVICE']._serialized_start=1268
+  _globals['_PAYOUTSERVICE']._serialized_end=1806
 # @@protoc_insertion_point(module_scope)

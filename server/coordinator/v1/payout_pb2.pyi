@@ -76,6 +76,7 @@ class Payout(_message.Message):
     EPHEMERAL_KEY_RECEIVED_FIELD_NUMBER: _builtins.int
     PLAYER_INDEX_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    DESTINATION_FIELD_NUMBER: _builtins.int
     entry_id: _builtins.str
     """UUIDv7."""
     competition_id: _builtins.str
@@ -85,7 +86,7 @@ class Payout(_message.Message):
     amount_sats: _builtins.int
     """What is paid: the value of the winner's split output."""
     payment_request: _builtins.str
-    """The invoice that was given."""
+    """The invoice that was given, or that the destination gave."""
     payment_hash: _builtins.str
     """Payment hash, hex."""
     failure_reason: _builtins.str
@@ -96,6 +97,8 @@ class Payout(_message.Message):
     """Index in the contract."""
     attempts: _builtins.int
     """How often a payment was attempted."""
+    destination: _builtins.str
+    """The Lightning address or LNURL that gave the invoice; empty if an invoice was given."""
     @_builtins.property
     def requested_at(self) -> _timestamp_pb2.Timestamp:
         """When it was asked for."""
@@ -119,10 +122,11 @@ class Payout(_message.Message):
         ephemeral_key_received: _builtins.bool = ...,
         player_index: _builtins.int = ...,
         attempts: _builtins.int = ...,
+        destination: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["paid_at", b"paid_at", "requested_at", b"requested_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_sats", b"amount_sats", "attempts", b"attempts", "competition_id", b"competition_id", "entry_id", b"entry_id", "ephemeral_key_received", b"ephemeral_key_received", "failure_reason", b"failure_reason", "paid_at", b"paid_at", "payment_hash", b"payment_hash", "payment_request", b"payment_request", "player_index", b"player_index", "requested_at", b"requested_at", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_sats", b"amount_sats", "attempts", b"attempts", "competition_id", b"competition_id", "destination", b"destination", "entry_id", b"entry_id", "ephemeral_key_received", b"ephemeral_key_received", "failure_reason", b"failure_reason", "paid_at", b"paid_at", "payment_hash", b"payment_hash", "payment_request", b"payment_request", "player_index", b"player_index", "requested_at", b"requested_at", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -144,9 +148,11 @@ class RequestPayoutRequest(_message.Message):
     entry_id: _builtins.str
     """UUIDv7."""
     payment_request: _builtins.str
-    """BOLT11 invoice of exactly amount_sats."""
+    """BOLT11 invoice of exactly amount_sats, or a Lightning address (name@domain) or LNURL-pay code (lnurl1...) that
+    takes that amount.
+    """
     payout_preimage: _builtins.str
-    """32 bytes hex; needed only if the invoice's payment hash is not the payout hash."""
+    """32 bytes hex; needed if the invoice's payment hash is not the payout hash, so always with an address."""
     ephemeral_private_key: _builtins.str
     """32 bytes hex; optional, see HandOverKey."""
     def __init__(

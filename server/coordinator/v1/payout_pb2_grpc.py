@@ -64,6 +64,10 @@ class PayoutServiceServicer:
         invoice the payout preimage must be given. FAILED_PRECONDITION unless the entry won and the outcome is on
         chain. Repeating it with the same invoice returns the same payout; a new invoice is accepted only when the
         attempt before has failed for good.
+
+        Instead of an invoice a Lightning address (LUD-16) or an LNURL-pay code (LUD-01, LUD-06) can be given: the
+        coordinator asks there for an invoice and checks it. Repeating it returns the same payout, and after a
+        failure asks for a new invoice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

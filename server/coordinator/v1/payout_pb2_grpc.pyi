@@ -41,6 +41,10 @@ class PayoutServiceStub:
     invoice the payout preimage must be given. FAILED_PRECONDITION unless the entry won and the outcome is on
     chain. Repeating it with the same invoice returns the same payout; a new invoice is accepted only when the
     attempt before has failed for good.
+
+    Instead of an invoice a Lightning address (LUD-16) or an LNURL-pay code (LUD-01, LUD-06) can be given: the
+    coordinator asks there for an invoice and checks it. Repeating it returns the same payout, and after a
+    failure asks for a new invoice.
     """
     GetPayout: _grpc.UnaryUnaryMultiCallable[_payout_pb2.GetPayoutRequest, _payout_pb2.GetPayoutResponse]
     """The entry's payout so far."""
@@ -62,6 +66,10 @@ class PayoutServiceAsyncStub(PayoutServiceStub):
     invoice the payout preimage must be given. FAILED_PRECONDITION unless the entry won and the outcome is on
     chain. Repeating it with the same invoice returns the same payout; a new invoice is accepted only when the
     attempt before has failed for good.
+
+    Instead of an invoice a Lightning address (LUD-16) or an LNURL-pay code (LUD-01, LUD-06) can be given: the
+    coordinator asks there for an invoice and checks it. Repeating it returns the same payout, and after a
+    failure asks for a new invoice.
     """
     GetPayout: _aio.UnaryUnaryMultiCallable[_payout_pb2.GetPayoutRequest, _payout_pb2.GetPayoutResponse]  # type: ignore[assignment]
     """The entry's payout so far."""
@@ -86,6 +94,10 @@ class PayoutServiceServicer(metaclass=_abc_1.ABCMeta):
         invoice the payout preimage must be given. FAILED_PRECONDITION unless the entry won and the outcome is on
         chain. Repeating it with the same invoice returns the same payout; a new invoice is accepted only when the
         attempt before has failed for good.
+
+        Instead of an invoice a Lightning address (LUD-16) or an LNURL-pay code (LUD-01, LUD-06) can be given: the
+        coordinator asks there for an invoice and checks it. Repeating it returns the same payout, and after a
+        failure asks for a new invoice.
         """
 
     @_abc_1.abstractmethod

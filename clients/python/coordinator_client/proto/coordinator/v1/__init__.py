@@ -1193,7 +1193,7 @@ class Payout(betterproto.Message):
     """What is paid: the value of the winner's split output."""
 
     payment_request: str = betterproto.string_field(5)
-    """The invoice that was given."""
+    """The invoice that was given, or that the destination gave."""
 
     payment_hash: str = betterproto.string_field(6)
     """Payment hash, hex."""
@@ -1216,6 +1216,11 @@ class Payout(betterproto.Message):
     attempts: int = betterproto.int32_field(12)
     """How often a payment was attempted."""
 
+    destination: str = betterproto.string_field(13)
+    """
+    The Lightning address or LNURL that gave the invoice; empty if an invoice was given.
+    """
+
 
 @dataclass(eq=False, repr=False)
 class RequestPayoutRequest(betterproto.Message):
@@ -1228,11 +1233,14 @@ class RequestPayoutRequest(betterproto.Message):
     """UUIDv7."""
 
     payment_request: str = betterproto.string_field(3)
-    """BOLT11 invoice of exactly amount_sats."""
+    """
+    BOLT11 invoice of exactly amount_sats, or a Lightning address (name@domain) or LNURL-pay code (lnurl1...) that
+     takes that amount.
+    """
 
     payout_preimage: str = betterproto.string_field(4)
     """
-    32 bytes hex; needed only if the invoice's payment hash is not the payout hash.
+    32 bytes hex; needed if the invoice's payment hash is not the payout hash, so always with an address.
     """
 
     ephemeral_private_key: str = betterproto.string_field(5)

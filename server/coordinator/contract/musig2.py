@@ -11,7 +11,10 @@ import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NoReturn, Self
+
+from coincurve import PublicKey
 
 from coordinator.contract.errors import (
     InvalidContribution,
@@ -27,7 +30,6 @@ from coordinator.contract.secp import (
     N,
     add,
     has_even_y,
-    is_point,
     mul,
     mul_base,
     negate,
@@ -90,7 +92,13 @@ class KeyAggContext:
         """
         if pubkey not in self.pubkeys:
             raise SigningError("The signer's pubkey must be included in the list of pubkeys.", field="pubkey")
-        return _coefficient(key_list_hash(self.pubkeys), pubkey, _second_key(self.pubkeys))
+        return _member_coefficient(self.pubkeys, pubkey)
+
+
+@lru_cache(maxsize=8192)
+def _member_coefficient(pubkeys: tuple[bytes, ...], pubkey: bytes) -> int:
+    # A group signs again and again, and the hash of its keys is the larger part of a partial signature.
+    return _coefficient(key_list_hash(pubkeys), pubkey, _second_key(pubkeys))
 
 
 def key_agg(pubkeys: Sequence[bytes]) -> KeyAggContext:
@@ -158,6 +166,23 @@ def aggregate_secret(context: KeyAggContext, secrets_by_key: dict[bytes, bytes])
     if mul_base(secret) != context.point:  # cannot happen; a wrong key here would sign away nothing but time
         raise SigningError("the aggregate secret key does not match the aggregate key")
     return scalar_bytes(secret)
+
+
+class SigningKey:
+    """A secret key with the public key that belongs to it, computed once: whoever signs often needs both."""
+
+    __slots__ = ("_secret", "pubkey")
+
+    def __init__(self, secret: bytes) -> None:
+        """
+        Raises:
+            InvalidScalar: Not a secret key.
+        """
+        self._secret = parse_secret(secret)
+        self.pubkey = mul_base(self._secret)
+
+    def __repr__(self) -> str:
+        return f"<SigningKey of {self.pubkey.hex()}>"
 
 
 class SecNonce:
@@ -278,7 +303,7 @@ def _secnonce(k1: int, k2: int, pubkey: bytes) -> tuple[SecNonce, bytes]:
 
 
 def _xor(a: bytes, b: bytes) -> bytes:
-    return bytes(x ^ y for x, y in zip(a, b, strict=True))
+    return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).to_bytes(32, "big")
 
 
 def nonce_agg(pubnonces: Sequence[bytes]) -> bytes:
@@ -290,10 +315,23 @@ def nonce_agg(pubnonces: Sequence[bytes]) -> bytes:
     Raises:
         InvalidContribution: A nonce is malformed; names the signer.
     """
+    first, second = [], []
     for signer, pubnonce in enumerate(pubnonces):
-        if len(pubnonce) != 66 or not (is_point(pubnonce[:33]) and is_point(pubnonce[33:])):
-            raise InvalidContribution(signer, "pubnonce")
-    return add(*(nonce[:33] for nonce in pubnonces)) + add(*(nonce[33:] for nonce in pubnonces))
+        try:
+            first.append(parse_point(pubnonce[:33]))
+            second.append(parse_point(pubnonce[33:]))
+        except InvalidPoint:
+            raise InvalidContribution(signer, "pubnonce") from None
+    return _sum(first) + _sum(second)
+
+
+def _sum(points: list[PublicKey]) -> bytes:
+    if not points:
+        return INFINITY
+    try:
+        return PublicKey.combine_keys(points).format()
+    except ValueError:
+        return INFINITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,12 +371,14 @@ class Session:
         if len(self.aggnonce) != 66:
             raise InvalidContribution(None, "aggnonce")
         try:
-            nonce = add(self.aggnonce[:33], mul(self.aggnonce[33:], b))
+            terms = _nonce_terms(self.aggnonce, b)
         except InvalidPoint:
             raise InvalidContribution(None, "aggnonce") from None
+        nonce = _sum(terms)
         if nonce == INFINITY:
             nonce = GENERATOR
-        final = nonce if self.adaptor_point is None else add(nonce, self.adaptor_point)
+            terms = [parse_point(GENERATOR)]
+        final = nonce if self.adaptor_point is None else _sum([*terms, parse_point(self.adaptor_point)])
         if final == INFINITY:
             raise SigningError("nonce and adaptor point cancel out")
         values = {"b": b, "nonce": nonce, "final_nonce": final}
@@ -352,8 +392,22 @@ class Session:
         return 1 if has_even_y(self.context.point) else -1
 
 
-def sign(secnonce: SecNonce, secret: bytes, session: Session) -> bytes:
+def _nonce_terms(aggnonce: bytes, b: int) -> list[PublicKey]:
+    """The points whose sum is ``R1 + b*R2``; a half that is infinity has none."""
+    first, second = aggnonce[:33], aggnonce[33:]
+    terms = [] if first == INFINITY else [parse_point(first)]
+    if second != INFINITY and b:
+        terms.append(parse_point(second).multiply(scalar_bytes(b)))
+    return terms
+
+
+def sign(secnonce: SecNonce, secret: bytes | SigningKey, session: Session) -> bytes:
     """Make a partial signature and consume the secret nonce (BIP327 ``Sign``).
+
+    Args:
+        secnonce: The nonce.
+        secret: The secret key, 32 bytes, or as a `SigningKey`.
+        session: What is signed.
 
     Raises:
         NonceReuse: The nonce has signed before.
@@ -365,12 +419,11 @@ def sign(secnonce: SecNonce, secret: bytes, session: Session) -> bytes:
     k1, k2 = secnonce._take()
     if not has_even_y(session.final_nonce):
         k1, k2 = N - k1, N - k2
-    d = parse_secret(secret)
-    pubkey = mul_base(d)
-    if not hmac.compare_digest(pubkey, secnonce.pubkey):
+    key = secret if isinstance(secret, SigningKey) else SigningKey(secret)
+    if not hmac.compare_digest(key.pubkey, secnonce.pubkey):
         raise SigningError("The secret nonce belongs to another public key.", field="secnonce")
-    a = session.context.coefficient(pubkey)
-    d = session.key_sign * session.context.gacc * d
+    a = session.context.coefficient(key.pubkey)
+    d = session.key_sign * session.context.gacc * key._secret
     return scalar_bytes(k1 + session.b * k2 + session.e * a * d)
 
 

@@ -19,6 +19,7 @@ from coordinator.contract.musig2 import (
     KeyAggContext,
     SecNonce,
     Session,
+    SigningKey,
     key_agg,
     nonce_agg,
     nonce_gen,
@@ -89,6 +90,10 @@ class _Keygen:
     need_approval: frozenset[str]
     subsets: dict[str, tuple[str, ...]]
     groups: dict[str | None, _Group] = field(default_factory=dict)
+    signing_keys: dict[str, SigningKey] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.signing_keys = {user: SigningKey(secret) for user, secret in self.secrets.items()}
 
     def group(self, subset_id: str | None) -> _Group:
         found = self.groups.get(subset_id)
@@ -352,7 +357,7 @@ class Enclave:
             out.append(
                 b"".join(
                     [
-                        sign(secnonce, current.keygen.secrets[user], item.session)
+                        sign(secnonce, current.keygen.signing_keys[user], item.session)
                         for user, secnonce in item.nonces
                     ]
                 ).hex()

@@ -8,9 +8,10 @@ import getpass
 import logging
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from coordinator.adapters.esplora import EsploraChain
 from coordinator.adapters.weather_oracle import WeatherOracle
@@ -19,6 +20,7 @@ from coordinator.domain.wallet.address import script_from_address
 from coordinator.domain.wallet.errors import WalletError
 from coordinator.ports.chain import ChainError
 from coordinator.ports.oracle import OracleError
+from coordinator.recover.clawback import Clawback, ClawbackOptions, own_escrow
 from coordinator.recover.errors import Exit, RecoverError, refused
 from coordinator.recover.material import PlayerSecrets, parse_contract, parse_scalar_hex
 from coordinator.recover.recovery import Options, Recovery
@@ -39,22 +41,50 @@ exit codes:
   5  the money went elsewhere (sold back, closed together, reclaimed after its time)
   6  chain or oracle did not answer, or the node refused a transaction
 
-Secrets are never taken from the command line. See docs/recovery.md."""
+Secrets are never taken from the command line. See docs/recovery.md.
+
+Your ticket was paid and no contract was funded? See: coordinator-recover clawback --help"""
+
+_CLAWBACK_DESCRIPTION = """\
+Take back what you paid for a ticket whose payment was settled although no contract was funded: your escrow,
+with the ticket's preimage and your entry's private key, from 144 blocks after the escrow transaction's block
+on. Do it before 288 blocks are over: then the coordinator can take the escrow back. Without --broadcast
+nothing is sent."""
+
+_CLAWBACK_EPILOG = """\
+exit codes:
+  0  the money is in a block (with --broadcast), or all is well and was printed (without)
+  1  refused: contract, key, preimage or destination is wrong; nothing was sent
+  2  the command line is wrong
+  4  not yet: run it again later, or use --wait
+  5  the escrow was spent: into the contract, or back to the coordinator
+  6  the chain did not answer, or the node refused the transaction"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    given = sys.argv[1:] if argv is None else list(argv)
+    logging.basicConfig(level=logging.WARNING)
+    if given[:1] == ["clawback"]:
+        clawing = _clawback_parser()
+        wanted = clawing.parse_args(given[1:])
+        if wanted.wait and not wanted.broadcast:
+            clawing.error("--wait needs --broadcast")
+        return _exit_code(_clawback(wanted))
     parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(given)
     if arguments.broadcast and not (arguments.esplora and arguments.destination):
         parser.error("--broadcast needs --esplora and --destination")
     if arguments.wait and not arguments.broadcast:
         parser.error("--wait needs --broadcast")
     if bool(arguments.oracle_url) != bool(arguments.event_id):
         parser.error("--oracle-url and --event-id belong together")
-    logging.basicConfig(level=logging.WARNING)
+    return _exit_code(_run(arguments))
+
+
+def _exit_code(work: Coroutine[Any, Any, Exit]) -> int:
     try:
-        return asyncio.run(_run(arguments))
+        return asyncio.run(work)
     except RecoverError as error:
         print(f"coordinator-recover: {error}", file=sys.stderr)
         return error.code
@@ -75,18 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("contract", type=Path, help="the contract: JSON from the API with signatures, or a contract file")
-    add(
-        "--key-file",
-        type=Path,
-        metavar="FILE",
-        help="file with the entry's ephemeral private key, hex (asked for if absent)",
-    )
-    add(
-        "--preimage-file",
-        type=Path,
-        metavar="FILE",
-        help="file with the ticket preimage, hex (asked for if absent)",
-    )
+    _add_secrets(parser)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--attestation", metavar="HEX", help="the oracle's attestation, 32 bytes")
     source.add_argument(
@@ -109,6 +128,45 @@ def _parser() -> argparse.ArgumentParser:
     add("--wait", action="store_true", help="with --broadcast: stay until the prize is in a block")
     add("--poll-seconds", type=float, default=30, help="with --wait: how often to look (default 30)")
     return parser
+
+
+def _clawback_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="coordinator-recover clawback",
+        description=_CLAWBACK_DESCRIPTION,
+        epilog=_CLAWBACK_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "contract",
+        type=Path,
+        help="JSON of the contract from the API, saved when you signed the release or later",
+    )
+    _add_secrets(parser)
+    add("--esplora", metavar="URL", required=True, help="Esplora API, for example https://mempool.space/api")
+    add("--network", choices=[str(network) for network in Network], default=str(Network.MAINNET))
+    add("--destination", metavar="ADDRESS", required=True, help="where the money goes")
+    add("--fee-rate", type=_fee_rate, metavar="SAT_PER_VB", help="default: the chain's estimate")
+    add("--broadcast", action="store_true", help="send it as soon as it is valid")
+    add("--wait", action="store_true", help="with --broadcast: stay until it is in a block")
+    add("--poll-seconds", type=float, default=30, help="with --wait: how often to look (default 30)")
+    return parser
+
+
+def _add_secrets(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--key-file",
+        type=Path,
+        metavar="FILE",
+        help="file with the entry's ephemeral private key, hex (asked for if absent)",
+    )
+    parser.add_argument(
+        "--preimage-file",
+        type=Path,
+        metavar="FILE",
+        help="file with the ticket preimage, hex (asked for if absent)",
+    )
 
 
 def _fee_rate(text: str) -> float:
@@ -134,9 +192,7 @@ async def _run(arguments: argparse.Namespace) -> Exit:
         poll_seconds=arguments.poll_seconds,
     )
     contract = parse_contract(_read(arguments.contract))
-    secrets = PlayerSecrets(
-        _secret(arguments.key_file, "private key"), _secret(arguments.preimage_file, "ticket preimage")
-    )
+    secrets = _secrets(arguments)
     async with AsyncExitStack() as stack:
         chain = oracle = None
         if arguments.esplora:
@@ -149,9 +205,35 @@ async def _run(arguments: argparse.Namespace) -> Exit:
         return await Recovery(contract, secrets, options, chain, oracle).run()
 
 
+async def _clawback(arguments: argparse.Namespace) -> Exit:
+    options = ClawbackOptions(
+        destination=_script(arguments.destination, Network(arguments.network)),
+        fee_rate_sats_per_vb=arguments.fee_rate,
+        broadcast=arguments.broadcast,
+        wait=arguments.wait,
+        poll_seconds=arguments.poll_seconds,
+    )
+    data = _read(arguments.contract)
+    secrets = _secrets(arguments)
+    coin = own_escrow(data, secrets)
+    chain = EsploraChain(arguments.esplora)
+    try:
+        return await Clawback(coin, secrets, options, chain).run()
+    finally:
+        await chain.aclose()
+
+
+def _secrets(arguments: argparse.Namespace) -> PlayerSecrets:
+    return PlayerSecrets(
+        _secret(arguments.key_file, "private key"), _secret(arguments.preimage_file, "ticket preimage")
+    )
+
+
 def _destination(address: str | None, network: Network) -> bytes | None:
-    if address is None:
-        return None
+    return None if address is None else _script(address, network)
+
+
+def _script(address: str, network: Network) -> bytes:
     try:
         return script_from_address(address, network, field="destination")
     except WalletError as error:

@@ -7,7 +7,7 @@ whole or in ranges, to stream over everything there is to sign.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from itertools import chain
@@ -90,8 +90,12 @@ class ContractSignatures:
 
 def funding_script_pubkey(parameters: ContractParameters) -> bytes:
     """Script of the funding output: the aggregate key of everybody, untweaked."""
-    keys = [parameters.market_maker, *(player.pubkey for player in parameters.players)]
-    return p2tr_script(key_agg(key_sort(keys)).xonly)
+    return group_script([parameters.market_maker, *(player.pubkey for player in parameters.players)])
+
+
+def group_script(pubkeys: Sequence[bytes]) -> bytes:
+    """Script of an output that a group spends together: its aggregate key, untweaked."""
+    return p2tr_script(key_agg(key_sort(pubkeys)).xonly)
 
 
 def funding_output(parameters: ContractParameters) -> Output:

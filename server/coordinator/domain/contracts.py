@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from coordinator.contract.attestation import locking_points, outcome_message
-from coordinator.contract.dlc import TicketedDLC, funding_script_pubkey
+from coordinator.contract.dlc import TicketedDLC, group_script
 from coordinator.contract.funding import FundingTransaction
 from coordinator.contract.parameters import ContractParameters, EventLock, Player, competition_parameters
 from coordinator.contract.rankings import rankings
-from coordinator.contract.utxo import Coin
+from coordinator.contract.utxo import Coin, Output
 from coordinator.domain.competition import Announcement, EscrowPlan, Facts, RosterPlayer
 from coordinator.domain.escrow import escrow_coins
 from coordinator.domain.states import Contracted
@@ -41,8 +41,14 @@ def contract_parameters(
     )
 
 
+def funding_output(facts: Facts, roster: Sequence[RosterPlayer]) -> Output:
+    """The contract's funding output, which does not depend on its outcomes."""
+    keys = [facts.market_maker_pubkey, *(player.ephemeral_pubkey for player in roster)]
+    return Output(group_script(keys), facts.terms.funding_value_sats(len(roster)))
+
+
 def build_funding(
-    parameters: ContractParameters,
+    facts: Facts,
     roster: Sequence[RosterPlayer],
     escrow: EscrowPlan,
     coins: Iterable[Coin],
@@ -55,11 +61,12 @@ def build_funding(
         Underfunded: the coins do not suffice.
         ContractError: it cannot be built.
     """
+    output = funding_output(facts, roster)
     return FundingTransaction.build(
         escrow_coins(roster, escrow),
         coins,
-        funding_script=funding_script_pubkey(parameters),
-        funding_value_sats=parameters.funding_value,
+        funding_script=output.script_pubkey,
+        funding_value_sats=output.value_sats,
         change_script=change_script,
         fee_rate_sat_vb=fee_rate_sats_per_vb,
     )
@@ -72,10 +79,14 @@ def rebuild_funding(status: Contracted, coins: Sequence[Coin]) -> FundingTransac
         ContractError: it cannot be built.
         ValueError: it came out with another txid: the stored state does not fit this program.
     """
-    parameters = contract_parameters(status.facts, status.roster, status.announcement)
     plan = status.funding
     transaction = build_funding(
-        parameters, status.roster, status.escrow, coins, plan.change_script_pubkey, plan.fee_rate_sats_per_vb
+        status.facts,
+        status.roster,
+        status.escrow,
+        coins,
+        plan.change_script_pubkey,
+        plan.fee_rate_sats_per_vb,
     )
     if transaction.txid != plan.txid:
         raise ValueError(f"the funding transaction {plan.txid} was rebuilt as {transaction.txid}")

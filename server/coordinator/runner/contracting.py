@@ -91,7 +91,7 @@ async def _plan_funding(
     rate: float,
 ) -> tuple[FundingTransaction, tuple[WalletCoin, ...]]:
     def build(coins: tuple[WalletCoin, ...]) -> FundingTransaction:
-        return build_funding(parameters, status.roster, status.escrow, coins, change_script, rate)
+        return build_funding(status.facts, status.roster, status.escrow, coins, change_script, rate)
 
     try:
         try:

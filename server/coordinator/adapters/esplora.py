@@ -21,6 +21,7 @@ from coordinator.ports.chain import (
     TransactionStatus,
     Utxo,
 )
+from coordinator_client.bounded import bounded
 
 _READ_ATTEMPTS = 3
 _BACKOFF_SECONDS = 0.2
@@ -48,7 +49,10 @@ class EsploraChain:
 
     def __init__(self, base_url: str, *, timeout_seconds: float = 10) -> None:
         self._client = httpx.AsyncClient(
-            base_url=base_url.rstrip("/") + "/", timeout=timeout_seconds, follow_redirects=True
+            base_url=base_url.rstrip("/") + "/",
+            timeout=timeout_seconds,
+            follow_redirects=True,
+            event_hooks=bounded(),
         )
 
     async def aclose(self) -> None:

@@ -44,6 +44,7 @@ from coordinator_client.keymeld import (
     KeymeldError,
     KeymeldExpired,
     KeymeldUnknownSession,
+    KeymeldUnreadable,
     SessionCredentials,
     SigningStatus,
     UserCredentials,
@@ -550,7 +551,7 @@ def _port_errors() -> Iterator[None]:
         yield
     except KeymeldPortError:
         raise
-    except ServiceUnavailable as error:
+    except (ServiceUnavailable, KeymeldUnreadable) as error:
         raise KeymeldUnavailable(str(error)) from error
     except KeymeldExpired as error:
         raise KeymeldTimeout(str(error)) from error

@@ -7,7 +7,7 @@ LND reports most failures as gRPC code UNKNOWN with a text (plain Go errors), so
 from __future__ import annotations  # some of gRPC's generics exist for type checkers only
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from hashlib import sha256
 from typing import TypeVar
 
@@ -184,12 +184,9 @@ class LndLightning(Lightning):
     async def lookup_invoice(self, payment_hash: bytes) -> Invoice | None:
         """See `Lightning.lookup_invoice`."""
         _check_32_bytes(payment_hash)
+        request = invoices_pb2.LookupInvoiceMsg(payment_hash=payment_hash)
         try:
-            return _invoice(
-                await self._call(
-                    self._invoices.LookupInvoiceV2, invoices_pb2.LookupInvoiceMsg(payment_hash=payment_hash)
-                )
-            )
+            return _invoice(await self._call(self._invoices.LookupInvoiceV2, request), payment_hash)
         except InvoiceNotFound:
             return None
 
@@ -199,14 +196,15 @@ class LndLightning(Lightning):
         # Looked up first: LND waits silently for an invoice that it does not know. Where the connection is
         # lost, the look-up waits for it and goes out with the first that is there again.
         lookup = invoices_pb2.LookupInvoiceMsg(payment_hash=payment_hash)
-        last = _invoice(await self._call(self._invoices.LookupInvoiceV2, lookup, wait_for_ready=True))
+        answer = await self._call(self._invoices.LookupInvoiceV2, lookup, wait_for_ready=True)
+        last = _invoice(answer, payment_hash)
         yield last
         if last.state in (InvoiceState.SETTLED, InvoiceState.CANCELED):
             return
         request = invoices_pb2.SubscribeSingleInvoiceRequest(r_hash=payment_hash)
         async with aclosing(self._stream(self._invoices.SubscribeSingleInvoice, request)) as messages:
             async for message in messages:
-                invoice = _invoice(message)
+                invoice = _invoice(message, payment_hash)
                 if invoice != last:
                     last = invoice
                     yield invoice
@@ -247,7 +245,7 @@ class LndLightning(Lightning):
         except LightningError as error:
             raise InvalidPaymentRequest(str(error)) from error
         return DecodedInvoice(
-            payment_hash=bytes.fromhex(message.payment_hash),
+            payment_hash=_hash_of(message.payment_hash),
             destination=message.destination,
             amount_msats=message.num_msat or None,
             created_at=message.timestamp,
@@ -282,7 +280,8 @@ class LndLightning(Lightning):
                 cltv_limit=min(cltv_limit_blocks or 0, _MAX_CLTV_BLOCKS),
             )
             try:
-                async for payment in self._payments(self._router.SendPaymentV2, request):
+                sending = self._payments(self._router.SendPaymentV2, request, decoded.payment_hash)
+                async for payment in sending:
                     yield payment
                 return
             except _PaymentExists:
@@ -295,7 +294,8 @@ class LndLightning(Lightning):
         _check_32_bytes(payment_hash)
         request = router_pb2.TrackPaymentRequest(payment_hash=payment_hash)
         try:
-            async with aclosing(self._payments(self._router.TrackPaymentV2, request)) as payments:
+            tracking = self._payments(self._router.TrackPaymentV2, request, payment_hash)
+            async with aclosing(tracking) as payments:
                 return await anext(payments)
         except PaymentNotFound:
             return None
@@ -304,16 +304,19 @@ class LndLightning(Lightning):
         """See `Lightning.follow_payment`."""
         _check_32_bytes(payment_hash)
         request = router_pb2.TrackPaymentRequest(payment_hash=payment_hash)
-        async for payment in self._payments(self._router.TrackPaymentV2, request):
+        async for payment in self._payments(self._router.TrackPaymentV2, request, payment_hash):
             yield payment
 
     async def _payments(
-        self, method: grpc.aio.UnaryStreamMultiCallable[_Request, lightning_pb2.Payment], request: _Request
+        self,
+        method: grpc.aio.UnaryStreamMultiCallable[_Request, lightning_pb2.Payment],
+        request: _Request,
+        payment_hash: bytes,
     ) -> AsyncGenerator[Payment, None]:
         """The payment's states until the final one."""
         async with aclosing(self._stream(method, request)) as messages:
             async for message in messages:
-                payment = _payment(message)
+                payment = _payment(message, payment_hash)
                 yield payment
                 if payment.state is not PaymentState.IN_FLIGHT:
                     return
@@ -327,12 +330,13 @@ class LndLightning(Lightning):
         wait_for_ready: bool = False,
     ) -> _Response:
         with _typed_errors():
-            return await method(
+            answer = await method(
                 request,
                 metadata=self._metadata,
                 timeout=self._timeout_seconds,
                 wait_for_ready=wait_for_ready,
             )
+        return _readable(answer)
 
     async def _stream(
         self, method: grpc.aio.UnaryStreamMultiCallable[_Request, _Response], request: _Request
@@ -341,7 +345,7 @@ class LndLightning(Lightning):
             call = method(request, metadata=self._metadata)
             try:
                 async for message in call:
-                    yield message
+                    yield _readable(message)
             finally:
                 call.cancel()
 
@@ -380,7 +384,29 @@ def _typed(error: grpc.aio.AioRpcError) -> LightningError:
     return LightningError(message)
 
 
-def _invoice(message: lightning_pb2.Invoice) -> Invoice:
+def _readable(message: _Response | None) -> _Response:
+    """gRPC gives None, with a line in the log, for what is no message of the promised kind."""
+    if message is None:
+        raise LightningUnavailable("the node's answer cannot be read")
+    return message
+
+
+def _hash_of(text: str) -> bytes:
+    """A payment hash in hex, as an answer must have it."""
+    with suppress(ValueError):
+        if len(payment_hash := bytes.fromhex(text)) == 32:
+            return payment_hash
+    raise LightningUnavailable("the node's answer names no payment hash")
+
+
+def _check_asked(answered: bytes, payment_hash: bytes) -> None:
+    """Money is moved by what an answer says: one to another question must not be taken for it."""
+    if answered != payment_hash:
+        raise LightningUnavailable(f"asked for {payment_hash.hex()}, the node answered with another")
+
+
+def _invoice(message: lightning_pb2.Invoice, payment_hash: bytes) -> Invoice:
+    _check_asked(message.r_hash, payment_hash)
     state = _INVOICE_STATES[message.state]
     return Invoice(
         payment_hash=message.r_hash,
@@ -403,8 +429,8 @@ def _invoice(message: lightning_pb2.Invoice) -> Invoice:
     )
 
 
-def _payment(message: lightning_pb2.Payment) -> Payment:
-    payment_hash = bytes.fromhex(message.payment_hash)
+def _payment(message: lightning_pb2.Payment, payment_hash: bytes) -> Payment:
+    _check_asked(_hash_of(message.payment_hash), payment_hash)
     # Whatever is not known to have failed may still succeed, and must not be paid again.
     state = _PAYMENT_STATES.get(message.status, PaymentState.IN_FLIGHT)
     return Payment(

@@ -19,6 +19,7 @@ from .errors import (
     KeymeldRejected,
     KeymeldUnavailable,
     KeymeldUnknownSession,
+    KeymeldUnreadable,
 )
 from .ids import derived_uuid7, new_uuid7
 from .protocol import Enclave, KeygenStatus, SigningStatus, SubsetDefinition
@@ -38,6 +39,7 @@ __all__ = [
     "KeymeldRejected",
     "KeymeldUnavailable",
     "KeymeldUnknownSession",
+    "KeymeldUnreadable",
     "PlayerRegistration",
     "SessionCredentials",
     "SigningItem",

@@ -9,6 +9,8 @@ from typing import Final, TypeVar
 
 import httpx
 
+from coordinator_client.bounded import bounded
+
 from .batch import NO_TWEAK, NO_TWEAK_TAGGED, SigningItem, seal_request
 from .crypto import (
     AGGREGATE_PUBLIC_KEY,
@@ -31,6 +33,7 @@ from .errors import (
     KeymeldRejected,
     KeymeldUnavailable,
     KeymeldUnknownSession,
+    KeymeldUnreadable,
 )
 from .protocol import (
     Enclave,
@@ -87,7 +90,10 @@ class KeymeldClient:
             transport: another way to reach it, e.g. in-process.
         """
         self._http = httpx.AsyncClient(
-            base_url=base_url.rstrip("/") + "/api/v1", timeout=timeout_seconds, transport=transport
+            base_url=base_url.rstrip("/") + "/api/v1",
+            timeout=timeout_seconds,
+            transport=transport,
+            event_hooks=bounded(),
         )
         self.tweak = NO_TWEAK_TAGGED if tagged_tweaks else NO_TWEAK
         """As it is written to this service."""
@@ -388,14 +394,14 @@ def _json(content: bytes, what: str) -> object:
     try:
         return json.loads(content)
     except ValueError:
-        raise KeymeldBadResponse(f"{what}: the answer is not JSON") from None
+        raise KeymeldUnreadable(f"{what}: the answer is not JSON") from None
 
 
 def _parsed(parse: Callable[[object], T], answer: object) -> T:
     try:
         return parse(answer)
     except ProtocolError as error:
-        raise KeymeldBadResponse(str(error)) from None
+        raise KeymeldUnreadable(str(error)) from None
 
 
 _BY_STATUS: Final[dict[int, type[KeymeldError]]] = {

@@ -44,3 +44,9 @@ class KeymeldUnavailable(KeymeldError):
 
 class KeymeldBadResponse(KeymeldError):
     """The answer does not have the shape the protocol promises, or does not verify."""
+
+
+class KeymeldUnreadable(KeymeldBadResponse):
+    """The answer is not JSON, or not of the protocol: it may come from something in between, and the service
+    never have been asked.
+    """

@@ -104,6 +104,10 @@ class PlayerSecrets:
     entry_id: str = ""
     observations: tuple[ExpectedObservation, ...] = ()
     """What was predicted, to compare with what the oracle has."""
+    approves: bool = False
+    """Its key signs only what it approved (docs/keymeld.md)."""
+    approved_keygens: tuple[str, ...] = ()
+    """keymeld's keygen sessions in which it was asked for its approval, and gave it."""
 
     @classmethod
     def generate(cls, key: NostrKey | None = None) -> PlayerSecrets:
@@ -125,6 +129,8 @@ class PlayerSecrets:
             "agreement": self.agreement.to_json() if self.agreement else None,
             "entry_id": self.entry_id,
             "observations": [to_json(observation) for observation in self.observations],
+            "approves": self.approves,
+            "approved_keygens": list(self.approved_keygens),
         }
 
     @classmethod
@@ -137,6 +143,8 @@ class PlayerSecrets:
             Agreement.from_json(plain["agreement"]) if plain["agreement"] else None,
             plain["entry_id"],
             tuple(from_json(ExpectedObservation, observation) for observation in plain["observations"]),
+            plain.get("approves", False),
+            tuple(plain.get("approved_keygens", ())),
         )
 
 

@@ -147,6 +147,33 @@ def check_contract(
 
     Args:
         contract: as the coordinator shows it, with signatures.
+        agreement, entry, announcement, predicted: as for `rebuild_contract`.
+
+    Raises:
+        ContractMismatch: names the first difference.
+    """
+    dlc = rebuild_contract(contract, agreement, entry, announcement, predicted)
+    signatures = ContractSignatures()
+    for item in contract.signatures:
+        (signatures.split if ":" in item.key else signatures.outcome)[item.key] = item.signature
+    try:
+        dlc.verify_signatures(signatures)
+    except InvalidSignature as error:
+        raise ContractMismatch(f"signatures[{error.key}]", str(error)) from error
+    return dlc
+
+
+def rebuild_contract(
+    contract: GetContractResponse,
+    agreement: Agreement,
+    entry: Player,
+    announcement: Announcement | None,
+    predicted: frozenset[tuple[str, str, str]] = frozenset(),
+) -> TicketedDLC:
+    """The contract, rebuilt from what was agreed and compared; its signatures are not looked at.
+
+    Args:
+        contract: as the coordinator shows it.
         agreement: made at the ticket.
         entry: the player's own key and hashes.
         announcement: of the oracle itself. None: the locking points are taken on the coordinator's word, who
@@ -172,7 +199,11 @@ def check_contract(
     for what, ours, theirs in _compared(expected, shown):
         if ours != theirs:
             raise ContractMismatch(what, f"must be {_shown(ours)}, is {_shown(theirs)}")
-    return _verified(contract, expected)
+    try:
+        outpoint = OutPoint.parse(contract.funding_outpoint)
+        return TicketedDLC(expected, (outpoint.txid, outpoint.vout))
+    except ContractError as error:
+        raise ContractMismatch("funding_outpoint", str(error)) from error
 
 
 def check_funding(
@@ -279,22 +310,6 @@ def _compared(ours: ContractParameters, theirs: ContractParameters) -> Iterator[
     yield "funding_value", ours.funding_value, theirs.funding_value
     delta = "relative_locktime_block_delta"
     yield delta, getattr(ours, delta), getattr(theirs, delta)
-
-
-def _verified(contract: GetContractResponse, parameters: ContractParameters) -> TicketedDLC:
-    signatures = ContractSignatures()
-    for item in contract.signatures:
-        (signatures.split if ":" in item.key else signatures.outcome)[item.key] = item.signature
-    try:
-        outpoint = OutPoint.parse(contract.funding_outpoint)
-        dlc = TicketedDLC(parameters, (outpoint.txid, outpoint.vout))
-    except ContractError as error:
-        raise ContractMismatch("funding_outpoint", str(error)) from error
-    try:
-        dlc.verify_signatures(signatures)
-    except InvalidSignature as error:
-        raise ContractMismatch(f"signatures[{error.key}]", str(error)) from error
-    return dlc
 
 
 def _shown(value: object) -> str:

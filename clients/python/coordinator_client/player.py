@@ -28,12 +28,24 @@ from coordinator_client.contract_check import (
     check_htlc,
     check_invoice,
     own_escrow,
+    rebuild_contract,
     settleable_blocks,
 )
 from coordinator_client.errors import ClientError, ContractMismatch, InvoiceMismatch, MalformedAnswer
-from coordinator_client.keymeld import KeymeldClient, register_player
+from coordinator_client.keymeld import (
+    KeymeldClient,
+    KeymeldCryptoError,
+    SessionCredentials,
+    register_player,
+)
+from coordinator_client.keymeld.approval import (
+    Approver,
+    SigningApproval,
+    check_bypass,
+    contract_ready,
+)
 from coordinator_client.nostr import NostrKey, nip44
-from coordinator_client.oracle import fetch_announcement
+from coordinator_client.oracle import Announcement, fetch_announcement
 from coordinator_client.proto.coordinator.v1 import (
     EnclaveCiphertext,
     Entry,
@@ -69,6 +81,7 @@ class Player:
         oracle_pubkey: bytes = b"",
         check_oracle: bool = True,
         chain_url: str = "",
+        approve: bool = False,
     ) -> None:
         """
         Args:
@@ -81,6 +94,8 @@ class Player:
                 coordinator's word.
             chain_url: Esplora API of an explorer that the player trusts, to know how far its payment's time
                 has run down. Empty: the payment counts as made just now.
+            approve: the player's key shall sign only what `approve_signing` reviewed, also where the
+                competition leaves that to each player.
         """
         self.competition_id = competition_id
         self.secrets = player_secrets
@@ -90,6 +105,7 @@ class Player:
         self._oracle_pubkey = oracle_pubkey
         self._check_oracle = check_oracle
         self._chain_url = chain_url
+        self._approve = approve
 
     async def __aenter__(self) -> Player:
         return self
@@ -202,21 +218,62 @@ class Player:
             self.secrets.entry_id, escrow_release_signature=signature.hex()
         )
 
+    async def approve_signing(self, *, accept_coordinators_word: bool = False) -> SigningApproval:
+        """Lets the player's key sign, once the contract is there, until everything is signed.
+
+        The contract is rebuilt, and every signature that is asked for compared with it, before its session is
+        approved. `secrets` changes: store it.
+
+        Args:
+            accept_coordinators_word: approve also where keymeld does not show what its sessions hold, so that
+                only the coordinator's list of it can be compared.
+
+        Raises:
+            SigningMismatch: names the first signature that the contract does not have, and both hashes.
+                Nothing of that session was approved.
+            ContractMismatch: the contract is not as agreed.
+            ApprovalBypassed: keymeld would let the key sign without asking.
+            SessionNotShown: keymeld does not show what its sessions hold.
+            SigningEnded: the competition ended before everything was signed.
+            Unavailable, KeymeldError: coordinator, oracle or keymeld do not answer.
+        """
+        await contract_ready(self.rest, self.competition_id)
+        contract = await self.rest.contract(self.competition_id)
+        announcement = await self._announcement()
+        predicted = observation_set(self.secrets.observations)
+        dlc = await asyncio.to_thread(
+            rebuild_contract, contract, self.agreement, self._entry, announcement, predicted
+        )
+        credentials = await self._session_credentials()
+        coordinator = await self.rest.coordinator()
+        async with KeymeldClient(coordinator.keymeld_url) as keymeld:
+            approver = Approver(
+                self.rest,
+                keymeld,
+                self.agreement,
+                self.secrets,
+                dlc,
+                credentials,
+                accept_coordinators_word=accept_coordinators_word,
+            )
+            return await approver.run()
+
     async def sign_funding(self) -> Entry:
         """Signs the escrow over to the contract, after the contract and all its signatures were checked.
 
         Raises:
             ContractMismatch: names the first thing that is not as agreed.
-            Unavailable: coordinator or oracle do not answer.
+            ApprovalBypassed: the player's key was to sign only what the player approved, and keymeld has a
+                session with it in which nothing was.
+            Unavailable, KeymeldError: coordinator, oracle or keymeld do not answer.
         """
         agreement = self.agreement
+        if self.secrets.approves:
+            coordinator = await self.rest.coordinator()
+            async with KeymeldClient(coordinator.keymeld_url) as keymeld:
+                await check_bypass(keymeld, agreement, self.secrets)
         contract = await self.rest.contract(self.competition_id, include_signatures=True)
-        announcement = None
-        if self._check_oracle:
-            url = self._oracle_url or agreement.oracle_url
-            announcement = await fetch_announcement(url, self.competition_id)
-            if self._oracle_pubkey and announcement.oracle_pubkey != self._oracle_pubkey:
-                raise ContractMismatch("event", "another oracle than the expected one is to decide")
+        announcement = await self._announcement()
         predicted = observation_set(self.secrets.observations)
         coin = own_escrow(contract, agreement, self._entry)
         dlc = await asyncio.to_thread(
@@ -286,8 +343,30 @@ class Player:
     def _entry(self) -> ContractEntry:
         return ContractEntry(self.ephemeral_pubkey, self.agreement.ticket_hash, self.payout_hash)
 
+    async def _session_credentials(self) -> SessionCredentials:
+        """The session secret, which the coordinator shares with the players."""
+        joined = await self.rest.join_keymeld(self.competition_id, self.secrets.entry_id)
+        try:
+            seed = nip44.decrypt(self.key, joined.coordinator_pubkey, joined.encrypted_session_secret)
+            return SessionCredentials(bytes.fromhex(seed))
+        except (KeymeldCryptoError, ValueError):
+            raise MalformedAnswer("keymeld/join: the session secret cannot be read") from None
+
+    async def _announcement(self) -> Announcement | None:
+        """The oracle's own word, unless it is not to be asked."""
+        if not self._check_oracle:
+            return None
+        announcement = await fetch_announcement(
+            self._oracle_url or self.agreement.oracle_url, self.competition_id
+        )
+        if self._oracle_pubkey and announcement.oracle_pubkey != self._oracle_pubkey:
+            raise ContractMismatch("event", "another oracle than the expected one is to decide")
+        return announcement
+
     async def _new_entry(self, agreement: Agreement, observations: Sequence[ExpectedObservation]) -> Entry:
         coordinator = await self.rest.coordinator()
+        status = await self.rest.keymeld_status(self.competition_id)
+        self.secrets.approves = status.approval_required or self._approve
         async with KeymeldClient(coordinator.keymeld_url) as keymeld:
             enclaves = await keymeld.enclaves()
         registration = register_player(
@@ -295,6 +374,7 @@ class Player:
             self.secrets.ephemeral_secret,
             keygen_session_ids=agreement.keygen_session_ids,
             enclaves=enclaves,
+            require_signing_approval=self.secrets.approves,
         )
         return Entry(
             competition_id=self.competition_id,
@@ -314,6 +394,7 @@ class Player:
                     )
                     for enclave, ciphertext in registration.encrypted_private_keys.items()
                 ],
+                require_signing_approval=registration.require_signing_approval,
             ),
         )
 

@@ -32,7 +32,7 @@ from coordinator_client.nostr import nip44
 
 KEYGEN_PROGRESS = "keymeld.keygen_progress"
 SIGNING_PROGRESS = "keymeld.signing_progress"
-SIGNING_REQUESTED = "keymeld.signing_requested"
+APPROVAL_REQUESTED = "approval.requested"
 _ORDER = [state.name for state in CANCELLABLE]
 # Cut batches hold every signing job: some megabytes for a large field.
 _KEPT_BATCHES = 4
@@ -106,7 +106,7 @@ async def set_approval_mode(core: Core, competition_id: str, required: bool) -> 
                 "the approval mode is fixed once a ticket was requested", reason="APPROVAL_MODE_FIXED"
             )
         changed = Created(facts=replace(record.status.facts, approval_required=required))
-        told = [NewEvent("keymeld.approval_mode", {"required": required})]
+        told = [NewEvent("approval.mode_changed", {"required": required})]
         await core.competitions.advance(record, changed, core.clock.now(), told)
     return required
 
@@ -209,7 +209,7 @@ class SigningSessions:
             return []  # what was asked before was answered, or is asked no more
         rows = (
             await EventRow.filter(
-                competition_id=competition_id, kind=SIGNING_REQUESTED, sequence__gt=after_sequence
+                competition_id=competition_id, kind=APPROVAL_REQUESTED, sequence__gt=after_sequence
             )
             .order_by("sequence")
             .limit(limit)

@@ -21,16 +21,15 @@ from coordinator.domain.states import (
 from coordinator.domain.wallet.coins import WalletCoin
 from coordinator.domain.wallet.selection import Need
 from coordinator.operations.keymeld import (
+    APPROVAL_REQUESTED,
     KEYGEN_PROGRESS,
     SIGNING_PROGRESS,
-    SIGNING_REQUESTED,
     keygen_plan,
 )
 from coordinator.ports.keymeld import (
     KeygenResult,
     KeymeldRefused,
     KeymeldTimeout,
-    KeymeldUnavailable,
     SessionAsked,
     SigningProgress,
 )
@@ -131,10 +130,6 @@ async def await_keygen(context: Context, record: CompetitionRecord, status: Awai
         result = await core.keymeld.ensure_keygen(plan)
     except (KeymeldRefused, KeymeldTimeout) as error:
         raise GiveUp(f"keymeld could not make the keys: {error}") from error
-    except KeymeldUnavailable as error:
-        if now > status.deadline_at:
-            raise GiveUp(f"keymeld could not be reached in time: {error}") from error
-        raise
     if isinstance(result, KeygenResult):
         dlc = await context.contracts.of(status)
         if result.aggregate_key != dlc.aggregate_key(None):
@@ -235,7 +230,7 @@ async def _tell_progress(
 async def _session_teller(context: Context, competition_id: str) -> Callable[[SessionAsked], Awaitable[None]]:
     """Tells the log of each signing session that players are asked to approve, once."""
     core = context.core
-    rows = await EventRow.filter(competition_id=competition_id, kind=SIGNING_REQUESTED)
+    rows = await EventRow.filter(competition_id=competition_id, kind=APPROVAL_REQUESTED)
     told = {row.data["signing_session_id"] for row in rows}
 
     async def tell(asked: SessionAsked) -> None:
@@ -252,7 +247,7 @@ async def _session_teller(context: Context, competition_id: str) -> Callable[[Se
         }
         async with core.competitions.transaction():
             await core.competitions.tell(
-                competition_id, core.clock.now(), [NewEvent(SIGNING_REQUESTED, data)]
+                competition_id, core.clock.now(), [NewEvent(APPROVAL_REQUESTED, data)]
             )
 
     return tell

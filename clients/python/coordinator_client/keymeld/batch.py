@@ -20,6 +20,7 @@ NO_TWEAK: Final = b'"None"'
 """The tweak that leaves the aggregate key as it is, as the protocol's description writes it."""
 NO_TWEAK_TAGGED: Final = b'{"type":"none"}'
 """The same as published versions of the service write it (an internally tagged enum)."""
+_NO_TWEAKS: Final = (json.loads(NO_TWEAK), json.loads(NO_TWEAK_TAGGED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,44 @@ def seal_item(credentials: SessionCredentials, item: SigningItem, *, tweak: byte
         encrypted_taproot_tweak=credentials.encrypt(tweak, SESSION_DATA),
         encrypted_adaptor_configs=configs,
         subset_id=item.subset_id,
+    )
+
+
+def open_item(credentials: SessionCredentials, item: BatchItem) -> SigningItem:
+    """What a sealed item says: the inverse of `seal_item`, for who is to approve it.
+
+    Raises:
+        KeymeldBadResponse: it does not decrypt, contradicts itself, or asks for more than one untweaked
+            signature with at most one adaptor point.
+    """
+    what = f"item {item.batch_item_id}"
+    try:
+        message = credentials.decrypt(item.encrypted_message, SESSION_DATA)
+        tweak = credentials.decrypt(item.encrypted_taproot_tweak, SESSION_DATA)
+        configs: list[AdaptorConfig] = []
+        if item.encrypted_adaptor_configs is not None:
+            plain = json.loads(credentials.decrypt(item.encrypted_adaptor_configs, ADAPTOR_CONFIGS))
+            if not isinstance(plain, list):
+                raise KeymeldBadResponse(f"{what}: its adaptor configs are not a list")
+            configs = [AdaptorConfig.from_json(config) for config in plain]
+        tweaked = json.loads(tweak) not in _NO_TWEAKS
+    except (KeymeldCryptoError, ProtocolError, ValueError) as error:
+        raise KeymeldBadResponse(f"{what}: {error}") from None
+    # The enclave signs what is encrypted; the hash beside it is only what the gateway sees.
+    if message != item.message_hash.hex().encode():
+        raise KeymeldBadResponse(f"{what}: the encrypted message is not the one hashed")
+    if tweaked:
+        raise KeymeldBadResponse(f"{what}: its key is tweaked")
+    if item.encrypted_adaptor_configs is None:
+        return SigningItem(item.batch_item_id, item.message_hash, item.subset_id)
+    if len(configs) != 1 or configs[0].adaptor_type != "Single" or len(configs[0].adaptor_points) != 1:
+        raise KeymeldBadResponse(f"{what}: it has not exactly one adaptor point")
+    return SigningItem(
+        item.batch_item_id,
+        item.message_hash,
+        item.subset_id,
+        configs[0].adaptor_id,
+        configs[0].adaptor_points[0],
     )
 
 

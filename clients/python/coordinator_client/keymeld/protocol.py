@@ -521,6 +521,17 @@ class SigningState:
     participants_requiring_approval: tuple[str, ...] = ()
     approved_participants: tuple[str, ...] = ()
     batch_results: tuple[BatchResult, ...] = ()
+    raw_batch_items: Sequence[object] = field(default=(), repr=False)
+    """What the session holds, as sent; empty where the service does not show it. Only who reviews it pays for
+    reading it: `batch_items`."""
+
+    def batch_items(self) -> tuple[BatchItem, ...]:
+        """What the session is to sign; empty where the service does not show it.
+
+        Raises:
+            ProtocolError: an item is malformed.
+        """
+        return tuple([BatchItem.from_json(item) for item in self.raw_batch_items])
 
     @classmethod
     def from_json(cls, value: object) -> "SigningState":
@@ -533,6 +544,7 @@ class SigningState:
             participants_requiring_approval=fields.texts("participants_requiring_approval", []),
             approved_participants=fields.texts("approved_participants", []),
             batch_results=fields.items("batch_results", BatchResult.from_json, []),
+            raw_batch_items=fields.items("batch_items", lambda item: item, []),
         )
 
 

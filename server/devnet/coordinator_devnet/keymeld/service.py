@@ -465,6 +465,7 @@ class KeymeldService:
         signing, keygen = await self._authenticate_user(signing_id, user_id, header)
         if signing.status == SigningStatus.COLLECTING_PARTICIPANTS and _now() >= signing.expires_at:
             await self._fail(signing, "the signing session expired")
+        approvers = _approvers(keygen)
         return {
             "signing_session_id": signing_id,
             "keygen_session_id": signing.session_id,
@@ -472,8 +473,11 @@ class KeymeldService:
             "participants_registered": len(keygen.participants),
             "expected_participants": len(keygen.slots),
             "expires_at": signing.expires_at,
-            "participants_requiring_approval": sorted(_approvers(keygen)),
+            "participants_requiring_approval": sorted(approvers),
             "approved_participants": sorted(signing.approvals),
+            # What is to be approved, as it was sent: encrypted with the session secret. Where nobody
+            # approves, nobody reads it, and a hundred kilobytes at every poll are saved.
+            "batch_items": signing.items if approvers else [],
             "batch_results": signing.results,
         }
 

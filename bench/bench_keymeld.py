@@ -20,10 +20,21 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from measuring import RESULTS, SIZES, loop_lateness, machine, machine_lateness, markdown, write_report
+from measuring import (
+    RESULTS,
+    SIZES,
+    children_processor_seconds,
+    loop_lateness,
+    machine,
+    machine_lateness,
+    markdown,
+    processor_seconds_of_group,
+    write_report,
+)
 
 QUICK_SIZES = SIZES[:3]
 RESULT = RESULTS / "keymeld.json"
+PROCESSOR_SECONDS = ("core_processor_seconds", "worker_processor_seconds", "keymeld_processor_seconds")
 
 
 async def measure(entries: int, places: int) -> dict[str, Any]:
@@ -55,6 +66,7 @@ async def measure(entries: int, places: int) -> dict[str, Any]:
                     "COORDINATOR_SECRET_KEY": "42" * 32,
                 }
             )
+            children = children_processor_seconds()
             async with wired_core(settings) as wired:
                 status = await _contracted(wired.core, keymeld.url, entries, places)
                 competition_id = status.facts.competition_id
@@ -96,8 +108,10 @@ async def measure(entries: int, places: int) -> dict[str, Any]:
                     "core_loop_late": late.milliseconds(),
                     "idle_process_late": idle,
                     "core_processor_seconds": round(time.process_time() - used, 2),
+                    "keymeld_processor_seconds": round(processor_seconds_of_group(keymeld.pid), 2),
                     "core_peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
                 }
+        result["worker_processor_seconds"] = round(children_processor_seconds() - children, 2)
     return result
 
 
@@ -221,6 +235,7 @@ def table(report: dict[str, Any]) -> str:
         "keygen, s": lambda row: f"{row['keygen_seconds']:.2f}",
         "signing, s": lambda row: f"{row['signing_seconds']:.2f}",
         "all, s": lambda row: f"{row['total_seconds']:.2f}",
+        "processor time, s": lambda row: f"{sum(row[name] for name in PROCESSOR_SECONDS):.0f}",
         "ms a signature": lambda row: f"{row['milliseconds_a_signature']:.2f}",
         "core's loop late, max / p99, ms": lambda row: _late(row["core_loop_late"]),
         "of which the core computed, max, ms": lambda row: f"{row['core_loop_late']['own_max_ms']:.1f}",

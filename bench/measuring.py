@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 from array import array
@@ -63,6 +64,23 @@ def markdown(columns: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     lines = [list(columns), ["---:"] * len(columns)]
     lines += [[cell(row) for cell in columns.values()] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def children_processor_seconds() -> float:
+    """What ended child processes computed."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def processor_seconds_of_group(group: int) -> float:
+    """What the running processes of a process group computed so far."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 class Lateness:

@@ -118,6 +118,8 @@ def _begin() -> None:
     """In a new worker process."""
     # Ctrl-C goes to the whole group; the core decides when its workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The event loop, with everybody who waits for an answer, comes first.
+    os.nice(5)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

@@ -68,6 +68,7 @@ _BATCH_TRIES: Final = 3
 _UNAVAILABLE_SECONDS: Final = 30.0
 _LONGEST_TIMEOUT_SECONDS: Final = 86_400
 _SMALL_ANSWER_BYTES: Final = 16_384
+_POLLS_A_SECOND: Final = 50
 
 
 class KeymeldAdapter:
@@ -152,6 +153,7 @@ class KeymeldAdapter:
                 keys=Keys(coordinator.public_key, _public_keys(plan)),
                 size=len(jobs),
                 batches=await self._batches(jobs, layout),
+                parallel_batches=self._limits.parallel_batches,
                 required=frozenset(
                     [user.user_id for user in plan.participants if user.require_signing_approval]
                 ),
@@ -161,7 +163,7 @@ class KeymeldAdapter:
             )
             try:
                 async with asyncio.timeout(timeout_seconds) as limit:
-                    return await signing.run(self._limits.parallel_batches)
+                    return await signing.run()
             except TimeoutError:
                 if not limit.expired():
                     raise
@@ -386,6 +388,7 @@ class _Signing:
     keys: Keys
     size: int
     batches: tuple[PackedBatch, ...]
+    parallel_batches: int
     required: frozenset[str]
     signing_session_id: Callable[[int, int, int], str]
     on_progress: Callable[[SigningProgress], Awaitable[None]]
@@ -395,10 +398,15 @@ class _Signing:
     reported: SigningProgress | None = None
     reporting: bool = False
 
-    async def run(self, parallel_batches: int) -> dict[str, bytes]:
-        """Sign all batches and merge what they give."""
+    @property
+    def at_once(self) -> int:
+        """How many batches are under way side by side."""
         # A player approves every batch: were they created one after another, he would have to wait.
-        parallel = asyncio.Semaphore(len(self.batches) if self.required else parallel_batches)
+        return len(self.batches) if self.required else min(len(self.batches), self.parallel_batches)
+
+    async def run(self) -> dict[str, bytes]:
+        """Sign all batches and merge what they give."""
+        parallel = asyncio.Semaphore(self.at_once)
         signatures: dict[str, bytes] = {}
 
         async def sign(batch: PackedBatch) -> None:
@@ -479,8 +487,9 @@ class _Signing:
         return True
 
     async def _wait(self, batch: PackedBatch, signing_id: str) -> Answer:
-        """Poll the session to its end."""
-        for delay in backoff(first_seconds=0.1, longest_seconds=2.0):
+        """Poll the session to its end, the less often the more sessions there are at once."""
+        longest_seconds = max(0.4, self.at_once / _POLLS_A_SECOND)
+        for delay in backoff(first_seconds=0.1, longest_seconds=longest_seconds):
             raw = await _while_unavailable(
                 lambda: self.client.signing_answer(
                     signing_id,

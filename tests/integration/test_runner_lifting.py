@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from coordinator.contract.tx import Transaction
+from coordinator.domain.wallet.locks import child_lock
 from coordinator.ports.chain import ChainUnavailable
-from coordinator.runner.lifting import MAX_CHILD_FEE_PERCENT, STUCK_BLOCKS, child_lock
+from coordinator.runner.lifting import MAX_CHILD_FEE_PERCENT, STUCK_BLOCKS
 from coordinator.store.models import EventRow, IntentRow
 from support.reorgs import (
     confirmations,

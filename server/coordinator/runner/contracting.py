@@ -19,6 +19,7 @@ from coordinator.domain.states import (
     EntriesSubmitted,
 )
 from coordinator.domain.wallet.coins import WalletCoin
+from coordinator.domain.wallet.locks import funding_lock
 from coordinator.domain.wallet.selection import Need
 from coordinator.operations.keymeld import (
     APPROVAL_REQUESTED,
@@ -33,7 +34,7 @@ from coordinator.ports.keymeld import (
     SessionAsked,
     SigningProgress,
 )
-from coordinator.runner.onchain import fee_rate, funding_lock
+from coordinator.runner.fees import fee_rate
 from coordinator.runner.step import AT_ONCE, Context, GiveUp, Next
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.contract_store import pack_verified, save_packed

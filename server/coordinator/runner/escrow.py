@@ -8,6 +8,7 @@ from coordinator.domain.competition import Broadcast, EscrowPlan
 from coordinator.domain.escrow import ticket_escrows
 from coordinator.domain.states import AwaitingEscrow
 from coordinator.domain.wallet.coins import Branch
+from coordinator.domain.wallet.locks import escrow_lock
 from coordinator.operations.listing import live_entries
 from coordinator.operations.tickets import cancel_ticket
 from coordinator.runner.fees import fee_rate
@@ -16,7 +17,6 @@ from coordinator.runner.onchain import (
     broadcast_of,
     confirmations,
     decide,
-    escrow_lock,
     follow,
 )
 from coordinator.runner.step import AT_ONCE, LATER, Context, GiveUp, Next

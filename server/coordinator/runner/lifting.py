@@ -19,6 +19,7 @@ from coordinator.contract.tx import Transaction
 from coordinator.contract.utxo import OutPoint
 from coordinator.core import Core
 from coordinator.domain.wallet.coins import WalletCoin
+from coordinator.domain.wallet.locks import child_lock
 from coordinator.domain.wallet.payment import child_fee_sats, sweep_weight, sweep_with_fee
 from coordinator.ports.chain import Chain, ChainUnavailable
 from coordinator.runner.fees import fee_rate
@@ -72,11 +73,6 @@ class Package:
     def rate_sats_per_vb(self) -> float:
         """What a miner gets for a virtual byte."""
         return self.fee_sats / virtual_size(self.weight)
-
-
-def child_lock(parent_txid: str) -> str:
-    """Under what name the coins of a transaction's children are locked; also the key of their record."""
-    return f"child:{parent_txid}"
 
 
 async def lift(core: Core, competition_id: str, role: str, parent: bytes) -> None:

@@ -9,23 +9,13 @@ from coordinator.contract.tx import Transaction
 from coordinator.core import Core
 from coordinator.domain.competition import Broadcast
 from coordinator.domain.states import CompetitionStatus, Funded
+from coordinator.domain.wallet.locks import escrow_lock, funding_lock
 from coordinator.ports.chain import TransactionStatus
-from coordinator.runner.fees import fee_rate as fee_rate
 from coordinator.runner.lifting import lift
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.events import NewEvent
 from coordinator.store.transactions import record_transaction
 from coordinator.wallet import BURIED_BLOCKS, ensure_sent
-
-
-def escrow_lock(competition_id: str) -> str:
-    """Under what name the escrow transaction's coins are locked."""
-    return f"escrow:{competition_id}"
-
-
-def funding_lock(competition_id: str) -> str:
-    """Under what name the funding transaction's coins are locked."""
-    return f"funding:{competition_id}"
 
 
 class Seen(Enum):

@@ -12,15 +12,14 @@ from coordinator.core import Core
 from coordinator.domain.competition import EscrowPlan
 from coordinator.domain.escrow import escrow_coin, release_of
 from coordinator.domain.states import Cancelled, Failed
+from coordinator.domain.wallet.locks import escrow_lock, funding_lock
 from coordinator.operations.tickets import cancel_ticket
 from coordinator.runner.onchain import (
     broadcast_of,
     confirmations,
     decide,
     depth,
-    escrow_lock,
     follow,
-    funding_lock,
 )
 from coordinator.runner.step import AT_ONCE, LATER, Context, Next
 from coordinator.store.competitions import CompetitionRecord

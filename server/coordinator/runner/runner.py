@@ -36,6 +36,8 @@ from coordinator.store.models import CompetitionRow
 log = logging.getLogger(__name__)
 
 MAX_BACKOFF_SECONDS = 60
+# How often the wallet looks after payments that are not buried yet.
+WALLET_LOOK_SECONDS = 30
 # States that are stepped through without looking elsewhere in between, at most, before others get a turn.
 MAX_STEPS_AT_ONCE = 50
 UNAVAILABLE = (ChainUnavailable, KeymeldUnavailable, LightningUnavailable, OracleUnavailable)
@@ -54,6 +56,8 @@ class Runner:
         self._woken: set[str] = set()
         self._wakeup = asyncio.Event()
         self._stopping = False
+        self._tending: asyncio.Task[None] | None = None
+        self._tend_at = 0
 
     def wake(self, competition_id: str) -> None:
         """Something happened to this competition: look at it now."""
@@ -69,6 +73,7 @@ class Runner:
                 await self._start_due()
             except Exception:
                 log.exception("cannot read which competitions are due")
+            self._start_tending()
             if self._stopping:
                 return
             with contextlib.suppress(TimeoutError):
@@ -78,11 +83,27 @@ class Runner:
         """Cancels running steps at their next await; whatever they did is found again at the next start."""
         self._stopping = True
         self._wakeup.set()
-        for task in self._tasks.values():
+        running = [*self._tasks.values(), *([self._tending] if self._tending else [])]
+        for task in running:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
         await self._payments.stop()
         await self._invoices.stop()
+
+    def _start_tending(self) -> None:
+        """Lets the wallet look after its own transactions, beside the competitions."""
+        now = self._core.clock.now()
+        if now >= self._tend_at and (self._tending is None or self._tending.done()):
+            self._tend_at = now + WALLET_LOOK_SECONDS
+            self._tending = asyncio.create_task(self._tend())
+
+    async def _tend(self) -> None:
+        try:
+            await self._core.wallet.tend()
+        except UNAVAILABLE as error:
+            log.warning("the wallet: %s", error)
+        except Exception:
+            log.exception("the wallet")
 
     async def _start_due(self) -> None:
         woken, self._woken = self._woken, set()
@@ -115,8 +136,7 @@ class Runner:
                 record = await self._core.competitions.load(competition_id)
                 await self._oracle.look(record.id, record.status)
                 wait = await self._step(record)
-                if record.last_error:
-                    await self._note(competition_id, 0, "", 0)
+                await self._note_success(record)
             except StaleState:
                 continue
             except GiveUp as reason:
@@ -132,6 +152,14 @@ class Runner:
             if wait > 0:
                 await asyncio.sleep(wait)
         self.wake(competition_id)
+
+    async def _note_success(self, record: CompetitionRecord) -> None:
+        """The step went well; what a payment beside it meets is an error all the same."""
+        problem = self._payments.problem(record.id)
+        if problem is not None:
+            await self._note(record.id, problem.attempts, problem.text, problem.next_attempt_at)
+        elif record.last_error:
+            await self._note(record.id, 0, "", 0)
 
     async def _note_error(
         self, competition_id: str, record: CompetitionRecord | None, error: Exception

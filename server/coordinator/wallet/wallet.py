@@ -17,6 +17,7 @@ from coordinator.domain.wallet.address import address_from_script, script_from_a
 from coordinator.domain.wallet.coins import Branch, WalletCoin
 from coordinator.domain.wallet.errors import WalletError
 from coordinator.domain.wallet.keys import WalletKeys
+from coordinator.domain.wallet.locks import payment_lock
 from coordinator.domain.wallet.payment import PlannedTransaction, build_payment
 from coordinator.domain.wallet.selection import Need, Selection, select_coins
 from coordinator.ports.chain import Chain, TransactionRejected
@@ -24,6 +25,9 @@ from coordinator.ports.clock import Clock
 from coordinator.store.intents import attempt_intent, finish_intent, record_intent
 from coordinator.store.models import CoinLockRow, WalletAddressRow
 from coordinator.store.tickets import IntentStatus
+from coordinator.store.transactions import record_transaction, roles_of
+from coordinator.wallet.sending import ensure_sent
+from coordinator.wallet.tending import tend
 
 # Addresses looked at beyond the last used one, so that a wallet restored from its seed finds its coins.
 GAP_LIMIT = 20
@@ -171,7 +175,7 @@ class Wallet:
             InsufficientFunds: the free coins do not cover it.
         """
         return build_payment(
-            await self.coins(),
+            await self._dependable_coins(),
             outputs,
             fee_rate_sats_per_vb,
             await self.new_script(),
@@ -185,7 +189,20 @@ class Wallet:
         Raises:
             InsufficientFunds: the free coins do not cover it.
         """
-        return select_coins(await self.coins(), need, include_unconfirmed=True)
+        return select_coins(await self._dependable_coins(), need, include_unconfirmed=True)
+
+    async def _dependable_coins(self) -> list[WalletCoin]:
+        """Coins in blocks, and unconfirmed ones of the coordinator's own transactions.
+
+        A deposit that is in no block can be replaced by whoever sent it; what spends it would be void then.
+        """
+        coins = await self.coins()
+        own = await roles_of({coin.outpoint.txid for coin in coins if not coin.confirmed})
+        return [coin for coin in coins if coin.confirmed or coin.outpoint.txid in own]
+
+    async def tend(self) -> None:
+        """Looks after payments and children until they are buried; see `wallet.tending`."""
+        await tend(self._chain, self._clock.now())
 
     @staticmethod
     async def lock(coins: Iterable[WalletCoin], locked_by: str) -> None:
@@ -228,7 +245,7 @@ class Wallet:
             AlreadyExists: the key was used with another address or amount.
         """
         script = script_from_address(address, self._network)
-        key = f"send:{idempotency_key}"
+        key = payment_lock(idempotency_key)
         request: dict[str, object] = {"address": address, "amount_sats": amount_sats}
         async with self.deciding:
             intent = await record_intent(key, self._clock.now(), data=request)
@@ -252,6 +269,7 @@ class Wallet:
                 async with in_transaction():
                     intent.data = stored
                     await intent.save(update_fields=["data"])
+                    await record_transaction(planned.txid, signed, "payment", self._clock.now())
                     await self.lock(planned.inputs, key)
         if intent.status == IntentStatus.ABANDONED:
             raise PreconditionFailed(
@@ -260,7 +278,7 @@ class Wallet:
         if intent.status == IntentStatus.PENDING:
             await attempt_intent(key, self._clock.now())
             try:
-                await self._chain.broadcast(bytes.fromhex(str(stored["transaction"])))
+                await ensure_sent(self._chain, bytes.fromhex(str(stored["transaction"])))
             except TransactionRejected:
                 # It will never confirm as it is: nothing was sent, and its coins are free again.
                 async with in_transaction():

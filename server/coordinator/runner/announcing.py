@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from coordinator.adapters.weather_metrics import metric_configs
 from coordinator.domain.announcement import verify_announcement
 from coordinator.domain.competition import Announcement
@@ -45,7 +43,14 @@ async def create_event(context: Context, record: CompetitionRecord, status: Escr
     try:
         announced = await core.oracle.create_event(event)
         pubkey = await core.oracle.pubkey()
-        await asyncio.to_thread(verify_announcement, announced, pubkey, entries, terms.number_of_places_win)
+        await core.workers.run_sized(
+            len(announced.locking_points),
+            verify_announcement,
+            announced,
+            pubkey,
+            entries,
+            terms.number_of_places_win,
+        )
     except OracleRefused as error:
         raise GiveUp(f"the oracle refuses the event: {error}") from error
     except AnnouncementMismatch as error:

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from coordinator.adapters.keymeld import KeymeldAdapter
+from coordinator.domain.errors import InvalidInput
 from coordinator.domain.states import Completed, Failed
 from coordinator.ports.lightning import Payment, PaymentState
 from coordinator.store.models import EventRow
@@ -38,10 +39,11 @@ from coordinator_client.keymeld.batch import open_item, seal_item
 from coordinator_client.keymeld.protocol import SigningRequest, SigningState
 from coordinator_client.keymeld.review import SigningMismatch
 from coordinator_client.nostr import NostrKey
-from coordinator_client.player import Player
+from coordinator_client.player import Player, PlayerSecrets
+from coordinator_client.watch import Event, watch
 from support.api import ADMIN, ApiError
 from support.approval import Table, running_table
-from support.world import until
+from support.world import running_world, until
 
 
 def client_of(table: Table) -> KeymeldClient:
@@ -124,12 +126,27 @@ async def test_a_competition_is_approved_session_by_session_and_completes(tmp_pa
         assert [approval.items for approval in done] == [0, 0, sum(one["items"] for one in asked)]
         assert set(done[2].sessions) == {one["signing_session_id"] for one in asked}
         await world.wait_for(table.competition_id, "funding_ready")
+        # The log told of it all as it happened, and a stream of these kinds shows it from the start.
+        told: list[str] = []
+        kinds = ("keymeld.*", "approval.*")
+        async with asyncio.timeout(20):
+            async for event in watch(
+                table.players[0].rest, table.competition_id, kinds=kinds, after_sequence=0
+            ):
+                assert isinstance(event, Event)
+                told.append(event.kind)
+                if event.kind == "keymeld.signing_progress" and event.data["done"] == event.data["total"]:
+                    break
+        assert told[0] == "approval.mode_changed"
+        assert told.count("approval.requested") == len(asked)
+        assert told.index("keymeld.keygen_completed") < told.index("approval.requested")
         progress = await events(table, "keymeld.signing_progress")
         assert progress[-1]["done"] == progress[-1]["total"] == status.batches_total
         assert progress[-1]["missing"] == []
         for player in table.players:
             assert player.secrets.approves
             assert set(player.secrets.approved_keygens) == {one["keygen_session_id"] for one in asked}
+            assert PlayerSecrets.from_json(player.secrets.to_json()) == player.secrets
             await player.sign_funding()
         await world.wait_for(table.competition_id, "awaiting_attestation", mining=True)
         await world.oracle.attest(table.competition_id, (2, 0))
@@ -378,6 +395,17 @@ async def take_session_id(table: Table) -> None:
         await stranger.initialize(session_id, credentials, own, reservation)
 
 
+async def test_a_field_that_the_sessions_cannot_hold_is_refused_with_the_numbers(tmp_path: Path) -> None:
+    settings = {"keymeld_max_subsets": 4, "keymeld_max_sessions": 3}
+    async with running_world(tmp_path, **settings) as world:
+        with pytest.raises(InvalidInput) as refused:
+            await world.create(total_allowed_entries=6)
+        (violation,) = refused.value.violations
+        assert violation.field == "terms.total_allowed_entries"
+        assert violation.description == "needs 4 keymeld sessions of 4 subsets, 3 are allowed"
+        await world.create(total_allowed_entries=5)
+
+
 Trouble = Callable[[Table], Awaitable[None]]
 
 
@@ -385,7 +413,7 @@ Trouble = Callable[[Table], Awaitable[None]]
     ("trouble", "failed_in", "words"),
     [
         (rotate_enclaves, "awaiting_keygen", "encrypted his key to enclave"),
-        (take_session_id, "awaiting_keygen", "is somebody else's|not made with this session secret"),
+        (take_session_id, "awaiting_keygen", "is somebody else's|Session signature validation failed"),
         (
             lambda table: order(table, kind="error", match="/participants", status=401, times=99),
             "awaiting_keygen",

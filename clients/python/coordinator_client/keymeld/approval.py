@@ -127,6 +127,7 @@ class Approver:
         self._credentials = credentials
         self._accept_coordinators_word = accept_coordinators_word
         self._user = UserCredentials(secrets.ephemeral_secret)
+        self._last_page = ""
         self._seen: set[str] = set()
         self._reviewed: list[ListedSession] = []
         self._batches: set[tuple[str, int]] = set()
@@ -155,14 +156,16 @@ class Approver:
         raise AssertionError("unreachable")
 
     async def _listed(self) -> AsyncIterator[ListedSession]:
-        page_token = ""
+        """The sessions not listed before: pages that are full do not change, the last one grows."""
         while True:
-            page = await self._rest.signing_sessions(self._agreement.competition_id, page_token=page_token)
+            page = await self._rest.signing_sessions(
+                self._agreement.competition_id, page_token=self._last_page
+            )
             for session in page.sessions:
                 yield session
-            page_token = page.next_page_token
-            if not page_token:
+            if not page.next_page_token:
                 return
+            self._last_page = page.next_page_token
 
     async def _look_at(self, listed: ListedSession) -> None:
         """Reviews a session, and keeps it to be approved unless that is done or too late."""

@@ -41,6 +41,8 @@ class WorkerError(Exception):
 class Workers:
     """A few processes, started when first needed. One of them killed, all are started anew and what was
     under way is done again: functions given must be harmless to repeat.
+
+    They import the main module anew: a script that computes big contracts needs `if __name__ == "__main__"`.
     """
 
     def __init__(self, limit: int | None = None) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -138,10 +139,36 @@ def alive(pid: int) -> bool:
     return False
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_to_the_whole_group_ends_core_and_workers_in_order(number: signal.Signals) -> None:
+    core = await asyncio.create_subprocess_exec(
+        sys.executable,
+        __file__,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": ""},
+        start_new_session=True,
+    )
+    assert core.stdout is not None
+    worker = int(await core.stdout.readline())
+    os.killpg(core.pid, number)
+    async with asyncio.timeout(60):
+        _, errors = await core.communicate()
+    assert core.returncode == 0, errors.decode()
+    assert not alive(worker)
+
+
 async def core() -> None:
-    """What the process does that the test above kills."""
-    print(await Workers(1).run(os.getpid), flush=True)
-    await asyncio.sleep(600)
+    """What the process does that the tests above end."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    workers = Workers(1)
+    print(await workers.run(os.getpid), flush=True)
+    waiting = asyncio.ensure_future(workers.run(time.sleep, 0.5))
+    await stop.wait()
+    waiting.cancel()
+    await workers.close()
 
 
 if __name__ == "__main__":

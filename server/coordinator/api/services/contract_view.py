@@ -67,7 +67,7 @@ class ContractView:
 
     async def _make_fixed(self, status: Contracted) -> _Fixed:
         dlc = await self._contracts.of(status)
-        parameters_json = await asyncio.to_thread(dlc.parameters.to_json)
+        parameters_json = await self._core.workers.run_sized(dlc.outcome_count, dlc.parameters.to_json)
         return _Fixed(parameters_json, await asyncio.to_thread(self._funding_psbt, status))
 
     def _funding_psbt(self, status: Contracted) -> str:

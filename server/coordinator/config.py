@@ -61,6 +61,8 @@ class Settings:
     default_fee_rate_sats_per_vb: int = 2
     payout_fee_limit_percent: int = 1
     payout_timeout_seconds: int = 60
+    # Lightning addresses and LNURLs may lead to hosts that are not public: for a devnet.
+    payout_private_hosts: bool = False
     session_seconds: int = 12 * 3600
     # At most as many processes compute contracts beside the core; 0: none, it does so itself in threads.
     worker_processes: int = 0
@@ -118,6 +120,7 @@ class Settings:
             default_fee_rate_sats_per_vb=env.number("FEE_RATE_SATS_PER_VB", 2),
             payout_fee_limit_percent=env.number("PAYOUT_FEE_LIMIT_PERCENT", 1),
             payout_timeout_seconds=env.number("PAYOUT_TIMEOUT_SECONDS", 60),
+            payout_private_hosts=env.flag("PAYOUT_PRIVATE_HOSTS", network is Network.REGTEST),
             session_seconds=env.number("SESSION_SECONDS", 12 * 3600),
             worker_processes=env.number("WORKER_PROCESSES", os.cpu_count() or 1),
         )
@@ -141,8 +144,8 @@ class _Environment:
             raise ConfigError(f"COORDINATOR_{name} must be a number, is {value!r}")
         return int(value)
 
-    def flag(self, name: str) -> bool:
-        value = self.text(name, "0")
+    def flag(self, name: str, default: bool = False) -> bool:
+        value = self.text(name, "1" if default else "0")
         if value not in ("0", "1"):
             raise ConfigError(f"COORDINATOR_{name} must be 0 or 1, is {value!r}")
         return value == "1"

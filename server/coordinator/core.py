@@ -13,6 +13,7 @@ from coordinator.ports.clock import Clock
 from coordinator.ports.keymeld import Keymeld
 from coordinator.ports.lightning import Lightning
 from coordinator.ports.oracle import Oracle
+from coordinator.ports.payees import Payees
 from coordinator.store.competitions import Competitions
 from coordinator.store.events import EventSignal
 from coordinator.wallet import Wallet
@@ -30,6 +31,7 @@ class Core:
     lightning: Lightning
     keymeld: Keymeld
     oracle: Oracle
+    payees: Payees
     wallet: Wallet
     competitions: Competitions
     signal: EventSignal

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from coordinator.adapters.esplora import EsploraChain
 from coordinator.adapters.keymeld import KeymeldAdapter
 from coordinator.adapters.lnd import LndLightning
+from coordinator.adapters.lnurl import LnurlPayees
 from coordinator.adapters.secret_box import SecretBox
 from coordinator.adapters.weather_oracle import WeatherOracle
 from coordinator.config import Settings
@@ -83,6 +84,8 @@ async def wired_core(settings: Settings, clock: Clock | None = None) -> AsyncIte
         stack.push_async_callback(keymeld.close)
         oracle = WeatherOracle(settings.oracle_url, nostr_key)
         stack.push_async_callback(oracle.aclose)
+        payees = LnurlPayees(private_hosts=settings.payout_private_hosts)
+        stack.push_async_callback(payees.aclose)
         signal = EventSignal()
         runner: Runner | None = None
 
@@ -98,6 +101,7 @@ async def wired_core(settings: Settings, clock: Clock | None = None) -> AsyncIte
             lightning=lightning,
             keymeld=keymeld,
             oracle=oracle,
+            payees=payees,
             wallet=Wallet(chain, wallet_keys, settings.network, clock),
             competitions=Competitions(signal),
             signal=signal,

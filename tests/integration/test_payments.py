@@ -1,5 +1,6 @@
 """Paying winners while the way to the node, or the node's answers, fail: never twice, and never lost."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -9,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from coordinator.domain.errors import PreconditionFailed
+from coordinator.domain.errors import InvalidInput, PreconditionFailed, ServiceUnavailable
 from coordinator.operations import payouts
 from coordinator.ports.lightning import LightningError, LightningUnavailable, PaymentState
 from coordinator.store.models import IntentRow, PaymentAttemptRow, PayoutRow
+from coordinator_devnet.lightning.http import create_app
 from coordinator_devnet.lightning.records import Invoice
+from support.chain import serving
 from support.wire import Wire, wire_to
 from support.world import FAUCET_SATS, World, WorldPlayer, running_outside, until
 
@@ -263,3 +266,92 @@ async def test_a_payment_may_not_outlive_the_time_before_the_prize_is_on_chain(c
     )
     assert payment is not None
     assert payment.state is PaymentState.SUCCEEDED
+
+
+@asynccontextmanager
+async def addressed(case: Won) -> AsyncIterator[str]:
+    """The winner's Lightning address on devnet."""
+    async with serving(create_app(case.world.lightning)) as base_url:
+        yield f"{case.winner.name}@{base_url.removeprefix('http://')}"
+
+
+async def test_a_winner_is_paid_to_a_lightning_address(case: Won) -> None:
+    async with addressed(case) as address:
+        with pytest.raises(InvalidInput) as missing:
+            await payouts.request_payout(
+                case.world.core,
+                case.world.contracts,
+                case.competition_id,
+                case.winner.entry_id,
+                address,
+                "",
+                "",
+                case.winner.pubkey,
+            )
+        assert [violation.field for violation in missing.value.violations] == ["payout_preimage"]
+        assert await PaymentAttemptRow.all().count() == 0
+        first = await case.request(f"lightning:{address.upper()}")
+        assert first.destination == address
+        await case.is_in("paid")
+        again = await case.request(address)
+        assert again.payment_hash == first.payment_hash
+    assert await case.received_sats() == case.amount_sats
+    (attempt,) = await PaymentAttemptRow.all()
+    assert (attempt.payment_request, attempt.state) == (first.payment_request, "paid")
+
+
+async def test_an_address_is_asked_again_only_after_its_payment_failed(
+    case: Won, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = case.world.lightning[case.winner.name]
+    add_invoice = node.add_invoice
+    preimage = b"\x31" * 32
+
+    def hold(**options: Any) -> Invoice:
+        return add_invoice(**options, payment_hash=sha256(preimage).digest())
+
+    monkeypatch.setattr(node, "add_invoice", hold)
+    async with addressed(case) as address:
+        first = await case.request(address)
+        payment_hash = bytes.fromhex(first.payment_hash)
+
+        async def arrived() -> bool:
+            return case.world.lightning.ledger.invoice(case.winner.name, payment_hash).state == "ACCEPTED"
+
+        await until(arrived)
+        monkeypatch.undo()
+        assert (await case.request(address)).payment_hash == first.payment_hash
+        case.world.lightning.ledger.cancel_invoice(case.winner.name, payment_hash)
+        await case.is_in("failed")
+        second = await case.request(address)
+        assert second.payment_hash != first.payment_hash
+        await case.is_in("paid")
+    attempts = {row.payment_hash: row.state for row in await PaymentAttemptRow.all()}
+    assert attempts == {first.payment_hash: "failed", second.payment_hash: "paid"}
+    assert await case.received_sats() == case.amount_sats
+
+
+async def test_of_two_requests_at_once_one_is_paid(case: Won) -> None:
+    """Each with an invoice of its own, or by asking the same address twice."""
+    requests = [case.request(case.invoice().payment_request) for _ in range(4)]
+    results = await asyncio.gather(*requests, return_exceptions=True)
+    taken = [result for result in results if isinstance(result, PayoutRow)]
+    refused = [result for result in results if isinstance(result, PreconditionFailed)]
+    assert (len(taken), len(refused)) == (1, 3)
+    await case.is_in("paid")
+    assert await PaymentAttemptRow.all().count() == 1
+    assert await case.received_sats() == case.amount_sats
+
+
+async def test_an_address_that_cannot_be_asked_changes_nothing(case: Won) -> None:
+    for text, error in (
+        ("me@127.0.0.1:1", ServiceUnavailable),
+        ("lnurl1nonsense", InvalidInput),
+        ("me@pay example", InvalidInput),
+    ):
+        with pytest.raises(error):
+            await case.request(text)
+    async with addressed(case) as address:
+        with pytest.raises(InvalidInput, match="knows no such name"):
+            await case.request("nobody" + address[len(case.winner.name) :])
+    assert await PayoutRow.all().count() == 0

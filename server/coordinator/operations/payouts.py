@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from tortoise.exceptions import IntegrityError
+from tortoise.expressions import F
 
 from coordinator.contract.secp import public_key
 from coordinator.contracts import ContractCache
@@ -16,14 +17,16 @@ from coordinator.domain.errors import (
     ServiceUnavailable,
 )
 from coordinator.domain.ids import check_uuid7
+from coordinator.domain.lnurl import Destination, InvalidDestination, parse_destination
 from coordinator.domain.payouts import PAYABLE, outcome_key_of, payment_blocks_left
 from coordinator.domain.states import Completed
 from coordinator.operations.checks import FieldChecks
 from coordinator.operations.entries import own_entry
 from coordinator.ports.lightning import DecodedInvoice, InvalidPaymentRequest, LightningError
-from coordinator.store.competitions import CompetitionRecord
+from coordinator.ports.payees import PayeeRefused, PayeeUnavailable
+from coordinator.store.competitions import CompetitionRecord, record_of
 from coordinator.store.events import NewEvent
-from coordinator.store.models import EntryRow, PaymentAttemptRow, PayoutRow
+from coordinator.store.models import CompetitionRow, EntryRow, PaymentAttemptRow, PayoutRow
 from coordinator.store.tickets import PayoutState
 
 # An invoice must stay payable at least this long.
@@ -64,26 +67,32 @@ async def request_payout(
     ephemeral_private_key: str,
     owner_pubkey: str,
 ) -> PayoutRow:
-    """Records how a winner wants to be paid; the runner pays. The same invoice again returns the same payout.
+    """Records how a winner wants to be paid; the runner pays. The same invoice again returns the same payout,
+    and so does the same destination unless its last payment has failed: then it is asked for a new invoice.
+
+    Args:
+        payment_request: a BOLT11 invoice, a Lightning address or an LNURL-pay code.
 
     Raises:
         InvalidInput: names each field that is wrong.
         NotFound, PermissionDenied: as the names say.
         PreconditionFailed: nothing won, too late, or an earlier payment is not finished.
-        ServiceUnavailable: the Lightning node cannot decode the invoice now.
+        ServiceUnavailable: the Lightning node or the destination does not answer now.
     """
     entry, record = await _own(core, competition_id, entry_id, owner_pubkey)
+    destination = _destination(payment_request)
     stored = await PayoutRow.get_or_none(entry_id=entry.id)
-    if stored is not None and stored.payment_request == payment_request:
+    if stored is not None and _is_repeated(stored, payment_request, destination):
         return stored
-    if stored is not None and stored.state != PayoutState.FAILED:
-        raise PreconditionFailed(
-            f"the payout is {stored.state}; another invoice is taken only after it failed",
-            reason="PAYOUT_IN_PROGRESS",
-        )
+    _check_free(stored)
     index, amount_sats = await _prize(contracts, record, entry)
-    if not isinstance(record.status, PAYABLE):
-        raise PreconditionFailed("it is too late: the prize is on chain", reason="PAYOUT_CLOSED")
+    _check_payable(record)
+    if destination is not None:
+        # Wrong fields are told before anybody is asked for an invoice.
+        checks = FieldChecks()
+        _check_secrets(checks, entry, None, payout_preimage, ephemeral_private_key)
+        checks.finish()
+        payment_request = await _ask(core, destination, amount_sats)
     invoice = await _decode(core, payment_request)
     preimage, ephemeral = _check_request(
         core, entry, invoice, amount_sats, payout_preimage, ephemeral_private_key
@@ -92,7 +101,11 @@ async def request_payout(
     now = core.clock.now()
     payment_hash = invoice.payment_hash.hex()
     values: dict[str, object] = {
+        "competition_id": record.id,
+        "player_index": index,
+        "amount_sats": amount_sats,
         "state": PayoutState.REQUESTED,
+        "destination": destination.text if destination else "",
         "payment_request": payment_request,
         "payment_hash": payment_hash,
         "failure_reason": "",
@@ -104,6 +117,7 @@ async def request_payout(
         values["ephemeral_key_encrypted"] = core.box.seal(f"ephemeral-key:{entry.id}", ephemeral)
     try:
         async with core.competitions.transaction():
+            await _claim_turn(record, entry)
             await PaymentAttemptRow.create(
                 payment_hash=payment_hash,
                 entry_id=entry.id,
@@ -112,15 +126,7 @@ async def request_payout(
                 state=PayoutState.REQUESTED,
                 created_at=now,
             )
-            await PayoutRow.update_or_create(
-                entry_id=entry.id,
-                defaults={
-                    "competition_id": record.id,
-                    "player_index": index,
-                    "amount_sats": amount_sats,
-                    **values,
-                },
-            )
+            await PayoutRow.update_or_create(entry_id=entry.id, defaults=values)
             told = NewEvent("payout.requested", {"entry_id": entry.id, "amount_sats": amount_sats})
             await core.competitions.tell(record.id, now, [told])
     except IntegrityError:
@@ -185,6 +191,56 @@ async def _prize(contracts: ContractCache, record: CompetitionRecord, entry: Ent
     return index, amount_sats
 
 
+def _destination(payment_request: str) -> Destination | None:
+    try:
+        return parse_destination(payment_request)
+    except InvalidDestination as error:
+        raise InvalidInput.of("payment_request", str(error)) from None
+
+
+def _is_repeated(stored: PayoutRow, payment_request: str, destination: Destination | None) -> bool:
+    """Whether the payout is this request's already."""
+    if destination is None:
+        return bool(stored.payment_request == payment_request)
+    return bool(stored.destination == destination.text and stored.state != PayoutState.FAILED)
+
+
+def _check_free(stored: PayoutRow | None) -> None:
+    """Only a payment that failed for good makes room for another one."""
+    if stored is not None and stored.state != PayoutState.FAILED:
+        raise PreconditionFailed(
+            f"the payout is {stored.state}; another invoice is taken only after it failed",
+            reason="PAYOUT_IN_PROGRESS",
+        )
+
+
+def _check_payable(record: CompetitionRecord) -> None:
+    if not isinstance(record.status, PAYABLE):
+        raise PreconditionFailed("it is too late: the prize is on chain", reason="PAYOUT_CLOSED")
+
+
+async def _claim_turn(record: CompetitionRecord, entry: EntryRow) -> None:
+    """Inside of the transaction: what was checked before still holds, and nobody else decides meanwhile.
+
+    Raising the version makes a step of the runner that read the payouts before this one start anew: it must
+    not send the prize on chain as well.
+    """
+    row = await CompetitionRow.filter(id=record.id).select_for_update().get()
+    _check_payable(record_of(row))
+    _check_free(await PayoutRow.get_or_none(entry_id=entry.id))
+    await CompetitionRow.filter(id=record.id).update(version=F("version") + 1)
+
+
+async def _ask(core: Core, destination: Destination, amount_sats: int) -> str:
+    """An invoice of the destination's."""
+    try:
+        return await core.payees.invoice(destination, amount_sats * 1000)
+    except PayeeUnavailable as error:
+        raise ServiceUnavailable(str(error), reason="PAYEE_UNAVAILABLE") from error
+    except PayeeRefused as error:
+        raise InvalidInput.of("payment_request", str(error)) from error
+
+
 async def _decode(core: Core, payment_request: str) -> DecodedInvoice:
     try:
         return await core.lightning.decode(payment_request)
@@ -216,6 +272,21 @@ def _check_request(
         "payment_request",
         f"is expired, or expires within {MIN_INVOICE_SECONDS} seconds",
     )
+    secrets = _check_secrets(checks, entry, invoice.payment_hash, payout_preimage, ephemeral_private_key)
+    checks.finish()
+    return secrets
+
+
+def _check_secrets(
+    checks: FieldChecks,
+    entry: EntryRow,
+    payment_hash: bytes | None,
+    payout_preimage: str,
+    ephemeral_private_key: str,
+) -> tuple[bytes, bytes]:
+    """Payout preimage and ephemeral key, where they were given. `payment_hash` is the invoice's; None: of an
+    invoice that is still to be made by somebody who does not know the payout preimage.
+    """
     preimage = b""
     if payout_preimage:
         preimage = checks.hex_bytes("payout_preimage", payout_preimage, 32)
@@ -224,7 +295,9 @@ def _check_request(
             "payout_preimage",
             "is not the preimage of the payout hash",
         )
-    elif invoice.payment_hash.hex() != entry.payout_hash:
+    elif payment_hash is None:
+        checks.require(False, "payout_preimage", "must be given where an address makes the invoice")
+    elif payment_hash.hex() != entry.payout_hash:
         checks.require(
             False,
             "payment_request",
@@ -233,7 +306,6 @@ def _check_request(
     ephemeral = b""
     if ephemeral_private_key:
         ephemeral = _checked_key(checks, entry, ephemeral_private_key)
-    checks.finish()
     return preimage, ephemeral
 
 

@@ -6,6 +6,7 @@ Money is in millisatoshis, hashes and keys are hex. Errors are RFC 9457 problem 
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from hashlib import sha256
 from typing import Any
 
 from starlette.applications import Starlette
@@ -20,6 +21,9 @@ from .node import Node, PaymentIntent
 from .records import Invoice, Payment
 
 _PREFIX = "/devnet/lightning"
+_LNURL_CALLBACK = f"{_PREFIX}/lnurlp"
+_LNURL_LEAST_MSATS = 1_000
+_LNURL_MOST_MSATS = 100_000_000_000
 
 
 def create_app(network: LightningNetwork) -> Starlette:
@@ -84,8 +88,29 @@ def create_app(network: LightningNetwork) -> Starlette:
     async def show_invoice(node: Node, request: Request) -> Response:
         return JSONResponse(_invoice(node.ledger.invoice(node.name, _hash(request))))
 
+    async def pay_request(node: Node, request: Request) -> Response:
+        return JSONResponse(
+            {
+                "tag": "payRequest",
+                "callback": f"{request.base_url}{_LNURL_CALLBACK.lstrip('/')}/{node.name}",
+                "minSendable": _LNURL_LEAST_MSATS,
+                "maxSendable": _LNURL_MOST_MSATS,
+                "metadata": _metadata(node, request),
+            }
+        )
+
+    async def lnurl_invoice(node: Node, request: Request) -> Response:
+        amount = request.query_params.get("amount", "")
+        if not amount.isdecimal() or not _LNURL_LEAST_MSATS <= int(amount) <= _LNURL_MOST_MSATS:
+            return JSONResponse({"status": "ERROR", "reason": "this amount is not taken"})
+        description_hash = sha256(_metadata(node, request).encode()).digest()
+        invoice = node.add_invoice(value_msats=int(amount), description_hash=description_hash)
+        return JSONResponse({"pr": invoice.payment_request, "routes": []})
+
     return Starlette(
         routes=[
+            Route("/.well-known/lnurlp/{node}", at(pay_request), methods=["GET"]),
+            Route(f"{_LNURL_CALLBACK}/{{node}}", at(lnurl_invoice), methods=["GET"]),
             Route(f"{_PREFIX}/nodes", list_nodes, methods=["GET"]),
             Route(f"{_PREFIX}/nodes", add_node, methods=["POST"]),
             Route(f"{_PREFIX}/supply", supply, methods=["GET"]),
@@ -97,6 +122,12 @@ def create_app(network: LightningNetwork) -> Starlette:
         ],
         exception_handlers={LedgerError: _on_ledger_error, HTTPException: _on_http_exception},
     )
+
+
+def _metadata(node: Node, request: Request) -> str:
+    """What a Lightning address says of itself (LUD-06, LUD-16); its invoices commit to it."""
+    address = f"{node.name}@{request.url.netloc}"
+    return json.dumps([["text/plain", f"Pay {node.name} of devnet"], ["text/identifier", address]])
 
 
 def _node(node: Node) -> dict[str, Any]:

@@ -2,6 +2,13 @@ export type { Authorize, CallOptions, ClientOptions, RequestFacts } from "./call
 export { CoordinatorClient } from "./client.ts";
 export { ApiError, NetworkError } from "./errors.ts";
 export type * from "./generated.ts";
+export {
+  bearerAuthorization,
+  nostrAuthorization,
+  type NostrEvent,
+  type NostrEventTemplate,
+  type NostrSigner,
+} from "./nostr.ts";
 export { SseParser, type SseMessage } from "./sse.ts";
 export {
   EventStream,

@@ -161,6 +161,8 @@ export class EventStream implements AsyncIterable<StreamItem> {
         for (;;) {
           watchdog.expect(this.#timing.silence, "The server fell silent.");
           const { done, value } = await reader.read();
+          // Whoever iterates may take as long as it likes over an item: that is not the server's silence.
+          watchdog.stop();
           if (done) return;
           for (const message of parser.push(decoder.decode(value, { stream: true }))) {
             const item = this.#item(message.event, message.id, message.data);
@@ -207,6 +209,7 @@ export class EventStream implements AsyncIterable<StreamItem> {
     }
     if (id === null) return null;
     const stored = value as CompetitionEvent;
+    if (!Number.isSafeInteger(stored?.sequence)) throw new NetworkError("A frame of the stream is damaged.");
     if (this.#lastSequence !== null && stored.sequence <= this.#lastSequence) return null;
     this.#lastSequence = stored.sequence;
     return { type: "event", event: stored };

@@ -120,6 +120,24 @@ test("a connection that falls silent is given up and resumed", async () => {
   assert.deepEqual(await take(stream, 2), ["1", "2"]);
 });
 
+test("a slow reader is not taken for a silent server", async () => {
+  const stream = await watch(
+    (response) => {
+      openStream(response);
+      response.write(eventFrame(1), () => setTimeout(() => response.write(eventFrame(2)), 20));
+    },
+    { timing: { retry: 10, retryMost: 50, silence: 200 } },
+  );
+  const seen: number[] = [];
+  for await (const item of stream) {
+    if (item.type === "event") seen.push(item.event.sequence);
+    if (seen.length === 2) break;
+    await new Promise((resolve) => setTimeout(resolve, 600));
+  }
+  assert.deepEqual(seen, [1, 2]);
+  assert.equal(server?.requests.length, 1);
+});
+
 test("retryNow cuts the wait short", async () => {
   const stream = await watch(
     (response, _, count) => {

@@ -1,7 +1,6 @@
 """What browser tests have in common: the built app, a Chromium, and a connection that can be cut."""
 
 import asyncio
-import contextlib
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -48,6 +47,8 @@ class Wire:
         self._writers: set[asyncio.StreamWriter] = set()
         self.down = False
         self.connections = 0
+        # Event streams that are open.
+        self.streams = 0
         # Bytes that each event stream may still bring before it is cut; None: as many as there are.
         self.stream_bytes: list[int] = []
 
@@ -67,7 +68,10 @@ class Wire:
         try:
             if self.down:
                 return
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            try:
+                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            except OSError:
+                return
             tasks = [
                 asyncio.create_task(self._relay(reader, far_writer, counted=False)),
                 asyncio.create_task(self._relay(far_reader, writer, counted=True)),
@@ -84,16 +88,24 @@ class Wire:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counted: bool
     ) -> None:
         left: int | None = None
-        with contextlib.suppress(ConnectionError):
+        streams = 0
+        try:
             while chunk := await reader.read(65536):
-                if counted and self.stream_bytes and b"text/event-stream" in chunk:
-                    left = self.stream_bytes.pop(0)
+                if counted and b"content-type: text/event-stream" in chunk:
+                    # A connection has one at most: it is closed with it.
+                    streams = 1
+                    self.streams += 1
+                    left = self.stream_bytes.pop(0) if self.stream_bytes else None
                 if left is not None:
                     chunk, left = chunk[:left], left - len(chunk)
                 writer.write(chunk)
                 await writer.drain()
                 if left is not None and left <= 0:
                     return
+        except ConnectionError:
+            pass
+        finally:
+            self.streams -= streams
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from coordinator_client.nostr import NostrKey
 from coordinator_gateway.jsoncodec import encode
 from support.admin_cli import AdminCli, key_file
 from support.api import ADMIN, Api, running_api
+from support.proxy import Proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -558,43 +559,3 @@ async def test_all_pages_of_a_long_list(api: Api, admin: AdminCli, stranger: Adm
     ids = [c["id"] for c in listed["competitions"]]
     assert len(ids) == len(set(ids)) == await CompetitionRow.all().count() > 200
     assert listed["next_page_token"] == ""
-
-
-class Proxy:
-    """A way to the core that can be cut."""
-
-    def __init__(self, target_port: int) -> None:
-        self._target_port = target_port
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
-
-    async def listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def cut(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        self._writers.clear()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        to_core = await asyncio.open_connection("127.0.0.1", self._target_port)
-        self._writers |= {writer, to_core[1]}
-        for pair in ((reader, to_core[1]), (to_core[0], writer)):
-            task = asyncio.create_task(self._pump(*pair))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.close()

@@ -65,6 +65,8 @@ _OPTIONS: Final = (
     ("grpc.max_metadata_size", 32 * 1024),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # Without this grpcio 1.8x waits a minute for a ping's answer, whatever the keepalive timeout says.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     # A second server on the same port is a mistake, not a second worker.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -16,14 +17,17 @@ from coordinator.adapters.weather_oracle import WeatherOracle
 from coordinator.config import Settings
 from coordinator.contracts import ContractCache
 from coordinator.core import Core
+from coordinator.domain.ids import new_uuid7
 from coordinator.domain.keys import derive_key
 from coordinator.domain.wallet.keys import WalletKeys
 from coordinator.ports.clock import Clock, SystemClock
 from coordinator.runner import Runner
 from coordinator.store.competitions import Competitions
-from coordinator.store.database import close_database, open_database
+from coordinator.store.database import close_database, is_postgres, open_database
 from coordinator.store.events import EventSignal
+from coordinator.store.leases import SOLE_CORE, PostgresLeases
 from coordinator.store.models import SecretRow
+from coordinator.store.notifications import Listener
 from coordinator.wallet import Wallet
 from coordinator.workers import Workers
 from coordinator_client.keymeld.dlc import KeymeldLimits
@@ -52,6 +56,25 @@ async def load_master_seed(box: SecretBox) -> bytes:
             name=MASTER_SEED, ciphertext=box.seal(MASTER_SEED, secrets.token_bytes(32))
         )
     return box.open(MASTER_SEED, bytes(row.ciphertext))
+
+
+@asynccontextmanager
+async def _listening(
+    database_url: str, signal: EventSignal, wake: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """What other cores write wakes this one's streams and runner."""
+
+    def heard(competition_id: str) -> None:
+        signal.notify()
+        if competition_id:
+            wake(competition_id)
+
+    task = asyncio.create_task(Listener(database_url, heard).run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -112,6 +135,9 @@ async def wired_core(settings: Settings, clock: Clock | None = None) -> AsyncIte
             workers=workers,
         )
         contracts = ContractCache(workers)
-        runner = Runner(core, contracts)
+        shared = is_postgres()
+        runner = Runner(core, contracts, PostgresLeases(new_uuid7()) if shared else SOLE_CORE)
         stack.push_async_callback(runner.stop)
+        if shared:
+            await stack.enter_async_context(_listening(settings.database_url, signal, wake))
         yield Wired(core, contracts, runner)

@@ -31,6 +31,7 @@ from coordinator.runner.payments import PaymentDriver
 from coordinator.runner.step import Context, GiveUp, Next
 from coordinator.store.competitions import CompetitionRecord, StaleState
 from coordinator.store.events import NewEvent
+from coordinator.store.leases import LEASE_SECONDS, SOLE_CORE, Leases
 from coordinator.store.models import CompetitionRow
 
 log = logging.getLogger(__name__)
@@ -46,8 +47,10 @@ UNAVAILABLE = (ChainUnavailable, KeymeldUnavailable, LightningUnavailable, Oracl
 class Runner:
     """Steps every competition that is not at rest."""
 
-    def __init__(self, core: Core, contracts: ContractCache) -> None:
+    def __init__(self, core: Core, contracts: ContractCache, leases: Leases = SOLE_CORE) -> None:
         self._core = core
+        self._leases = leases
+        self._leased: dict[str, float] = {}
         self._payments = PaymentDriver(core)
         self._invoices = InvoiceWatcher(core)
         self._oracle = OracleWatcher(core)
@@ -89,6 +92,9 @@ class Runner:
         await asyncio.gather(*running, return_exceptions=True)
         await self._payments.stop()
         await self._invoices.stop()
+        with contextlib.suppress(Exception):
+            # Without a database they end by themselves.
+            await self._leases.release()
 
     def _start_tending(self) -> None:
         """Lets the wallet look after its own transactions, beside the competitions."""
@@ -108,20 +114,29 @@ class Runner:
     async def _start_due(self) -> None:
         woken, self._woken = self._woken, set()
         now = self._core.clock.now()
+        self._tasks = {id: task for id, task in self._tasks.items() if not task.done()}
         rows = await CompetitionRow.filter(at_rest=False).values("id", "next_attempt_at")
-        for row in rows:
-            competition_id = row["id"]
-            task = self._tasks.get(competition_id)
-            if task is not None and not task.done():
-                if competition_id in woken:
-                    self._woken.add(competition_id)
-                continue
-            if competition_id in woken or row["next_attempt_at"] <= now:
-                task = asyncio.create_task(self.drive(competition_id))
-                task.add_done_callback(lambda _: self._driven())
-                self._tasks[competition_id] = task
-        for competition_id in [id for id, task in self._tasks.items() if task.done()]:
-            del self._tasks[competition_id]
+        due = {row["id"] for row in rows if row["id"] in woken or row["next_attempt_at"] <= now}
+        ours = await self._claim(due | self._tasks.keys())
+        for competition_id, task in self._tasks.items():
+            if competition_id in woken:
+                self._woken.add(competition_id)
+            if competition_id not in ours:
+                log.warning("another core drives competition %s now", competition_id)
+                task.cancel()
+        for competition_id in due & ours - self._tasks.keys():
+            task = asyncio.create_task(self.drive(competition_id))
+            task.add_done_callback(lambda _: self._driven())
+            self._tasks[competition_id] = task
+
+    async def _claim(self, competition_ids: set[str]) -> set[str]:
+        """Those whose lease this core has; a lease is prolonged when half of it is over."""
+        now = asyncio.get_running_loop().time()
+        self._leased = {id: until for id, until in self._leased.items() if until > now}
+        asked = {id for id in competition_ids if self._leased.get(id, 0.0) - now < LEASE_SECONDS / 2}
+        claimed = await self._leases.claim(asked)
+        self._leased |= dict.fromkeys(claimed, now + LEASE_SECONDS)
+        return competition_ids & self._leased.keys()
 
     def _driven(self) -> None:
         """Whoever was woken while it was being driven is looked at again now, not at the next poll."""

@@ -12,6 +12,8 @@ from tortoise.migrations.recorder import MigrationRecorder
 from tortoise.transactions import in_transaction
 
 APP = "coordinator"
+# Any number: what the advisory lock of migrations is called.
+MIGRATION_LOCK = 0x636F6F7264
 
 
 def orm_config(database_url: str) -> dict[str, Any]:
@@ -32,6 +34,11 @@ def orm_config(database_url: str) -> dict[str, Any]:
         "use_tz": True,
         "timezone": "UTC",
     }
+
+
+def is_postgres() -> bool:
+    """Whether the open database is PostgreSQL, which several cores may share."""
+    return get_connection("default").capabilities.dialect == "postgres"
 
 
 async def open_database(database_url: str) -> None:
@@ -69,6 +76,9 @@ async def _migrate(apps: dict[str, dict[str, Any]]) -> None:
     executor = MigrationExecutor(get_connection("default"), apps)
     await executor.recorder.ensure_schema(executor._schema_editor(atomic=False))
     async with in_transaction("default") as connection:
+        if is_postgres():
+            # Cores that start together migrate one after the other; the second finds nothing to do.
+            await connection.execute_query("SELECT pg_advisory_xact_lock($1)", [MIGRATION_LOCK])
         executor = MigrationExecutor(connection, apps)
         executor.recorder = executor.loader.recorder = _Recorder(connection)
         await executor.migrate()

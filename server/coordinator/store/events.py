@@ -10,6 +10,7 @@ from typing import Any
 from tortoise.expressions import F, Q
 
 from coordinator.store.models import EventRow, SequenceRow
+from coordinator.store.notifications import announce
 
 PAGE = 500
 
@@ -78,6 +79,7 @@ async def append_events(competition_id: str, state_name: str, now: int, events: 
         )
         for offset, event in enumerate(events)
     )
+    await announce(competition_id)
     return last
 
 

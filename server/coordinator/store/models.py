@@ -32,6 +32,9 @@ class CompetitionRow(Model):
     progress_total = fields.IntField(default=0)
     # Nothing is left for the runner: terminal and all money where it belongs.
     at_rest = fields.BooleanField(default=False, db_index=True)
+    # Which core drives it, and until when by the database's clock, where several share a database.
+    lease_owner = fields.CharField(max_length=36, default="")
+    lease_until_at = fields.BigIntField(default=0)
 
     class Meta:
         table = "competitions"

@@ -4,9 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.contract.dlc import TicketedDLC
-from coordinator.contract.payouts import outcome_index, outcome_key, win_key
-from coordinator.contract.spends import spend, split_transaction, win_input
+from coordinator.contract.dlc import ContractSignatures, TicketedDLC
+from coordinator.contract.payouts import EXPIRY, outcome_index, outcome_key, win_key
+from coordinator.contract.spends import (
+    expiry_transaction,
+    outcome_transaction,
+    spend,
+    split_transaction,
+    win_input,
+)
 from coordinator.domain import states
 from coordinator.store.contract_store import load_outcome
 from coordinator.store.models import EventRow
@@ -33,11 +39,17 @@ async def preimage_of(player: WorldPlayer) -> bytes:
     return preimage
 
 
+async def signatures_of(competition_id: str, dlc: TicketedDLC, outcome: str) -> ContractSignatures:
+    """What every player can get from the API for an outcome."""
+    signatures = await load_outcome(competition_id, dlc, outcome)
+    assert signatures is not None
+    return signatures
+
+
 async def split_by(
     dlc: TicketedDLC, competition_id: str, outcome: str, index: int, player: WorldPlayer
 ) -> bytes:
-    signatures = await load_outcome(competition_id, dlc, outcome)
-    assert signatures is not None
+    signatures = await signatures_of(competition_id, dlc, outcome)
     signature = signatures.split[win_key(outcome, index)]
     return split_transaction(dlc, outcome, index, signature, await preimage_of(player))
 
@@ -161,3 +173,63 @@ async def test_a_winner_sends_the_split_of_another_ranking(tmp_path: Path, recor
         assert record.status.split_outcome == outcome_index(other)
         (closing,) = record.status.closings
         assert await confirmations(world, closing.txid) >= 6
+
+
+async def past_the_expiry(world: World) -> None:
+    """Median time passes the expiry after six blocks that are dated later."""
+    await world.chain.mine(7, advance_seconds=600)
+
+
+async def test_somebodys_expiry_transaction_comes_before_a_late_attestation(tmp_path: Path) -> None:
+    """Everybody gets an equal share: what is mined counts, not what the oracle says afterwards."""
+    async with running_world(tmp_path) as world:
+        competition_id, players = await entered(world)
+        await world.funded(competition_id, players)
+        status = await status_of(world, competition_id)
+        assert isinstance(status, states.AwaitingAttestation)
+        dlc = await world.contracts.of(status)
+        async with stopped(world):
+            await past_the_expiry(world)
+            signatures = await signatures_of(competition_id, dlc, EXPIRY)
+            await push(world, expiry_transaction(dlc, signatures.outcome[EXPIRY]))
+            await world.chain.mine()
+            await world.oracle.attest(competition_id, (2, 0))
+        await world.wait_for(competition_id, "expiry_broadcasted")
+        await world.outcome_confirmed(competition_id)
+        prizes = {await world.take_payout(competition_id, player) for player in players}
+        assert len(prizes) == 1
+        record = await world.at_rest(competition_id)
+        assert isinstance(record.status, states.Completed)
+        assert record.status.attestation is None
+
+
+async def test_an_outcome_transaction_comes_before_the_expiry_one(tmp_path: Path) -> None:
+    """Its signature gives the attestation away that the oracle kept back."""
+    async with running_world(tmp_path) as world:
+        competition_id, players = await entered(world)
+        await world.funded(competition_id, players)
+        await past_the_expiry(world)
+        record = await world.wait_for(competition_id, "expiry_broadcasted")
+        assert isinstance(record.status, states.ExpiryBroadcasted)
+        expiry = record.status.outcome_broadcast.txid
+        await until(lambda: is_known(world, expiry))
+        dlc = await world.contracts.of(record.status)
+        async with stopped(world):
+            await world.chain.mine(exclude_txids=[expiry])
+            await reorganise(world, 1, drop=(expiry,))
+            event = await world.oracle.attest(competition_id, (2, 0))
+            assert event.attestation is not None
+            outcome = dlc.outcome_for_attestation(event.attestation)
+            assert outcome is not None
+            signature = (await signatures_of(competition_id, dlc, outcome)).outcome[outcome]
+            await push(world, outcome_transaction(dlc, outcome, signature, event.attestation))
+            await world.chain.mine()
+        record = await world.wait_for(competition_id, "outcome_broadcasted")
+        assert isinstance(record.status, states.OutcomeBroadcasted)
+        assert record.status.attestation.secret == event.attestation
+        assert record.status.attestation.winners == (2, 0)
+        await world.outcome_confirmed(competition_id)
+        for index in (2, 0):
+            await world.take_payout(competition_id, players[index])
+        record = await world.at_rest(competition_id)
+        assert isinstance(record.status, states.Completed)

@@ -84,6 +84,24 @@ async def check_every_depth(
         assert (record.status.name, record.failed_attempts, record.at_rest) == (name, 0, False)
 
 
+async def test_an_escrow_that_is_lost_before_funding(tmp_path: Path) -> None:
+    async with running_world(tmp_path) as world:
+        competition_id, players = await entered(world)
+        await world.releases_signed(competition_id, players)
+        record = await world.wait_for(competition_id, "funding_ready", mining=True)
+        assert isinstance(record.status, states.FundingReady)
+        txid = record.status.escrow.txid
+        for depth in DEPTHS:
+            await bury(world, txid, depth)
+            async with stopped(world):
+                await reorganise(world, depth, drop=(txid,))
+                assert not await is_known(world, txid)
+            await until(lambda: is_known(world, txid))
+        for player in players:
+            await world.sign_funding(competition_id, player)
+        await world.wait_for(competition_id, "awaiting_attestation", mining=True)
+
+
 async def test_funding_broadcasted(tmp_path: Path) -> None:
     """Six confirmations at most, seven are asked for."""
     async with running_world(tmp_path, funding_confirmations=7) as world:

@@ -110,21 +110,6 @@ def split_transaction(
     return dlc.split_tx(outcome).with_witness(0, witness).serialize()
 
 
-def ranking_of_split(dlc: TicketedDLC, outcome: str, txid: str) -> str | None:
-    """The outcome whose split transaction this is, of those that share an outcome transaction, or None.
-
-    Rankings of the same winners differ in their split transactions only, and these are signed without the
-    attestation: a winner can send the split of another ranking than the attested one.
-    """
-    winners = dlc.winners(outcome)
-    outpoint = dlc.outcome_outpoint(outcome)
-    for key in dlc.outcomes():
-        same_transaction = dlc.winners(key) == winners and dlc.outcome_outpoint(key) == outpoint
-        if same_transaction and dlc.split_tx(key).txid == txid:
-            return key
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class SpendInput:
     """An output of a contract and what it takes to spend it. Holds secrets: not shown in its repr.

@@ -11,7 +11,8 @@ next state, so that a type checker rejects a step that the diagram does not have
 Two steps lead back: funding_confirmed → funding_broadcasted, when a reorganisation takes the funding
 transaction out of its block before all payments are settled; completed → delta_broadcasted, when a closing
 transaction became void before it was buried. In every other funded state a transaction that falls out of the
-chain is sent again, and `moved` says where it is.
+chain is sent again, and `moved` says where it is. When the attestation comes late, both outcome and expiry
+transaction are valid: outcome_broadcasted and expiry_broadcasted lead to each other; what is mined counts.
 
 Any state before the funding transaction is broadcast can go to cancelled or failed. From then on the money is
 in the contract and every way out is a transaction that is already signed: the runner retries, it never gives
@@ -392,6 +393,10 @@ class OutcomeBroadcasted(_Funded):
     attestation: Attestation
     outcome_broadcast: Broadcast
 
+    def expired_instead(self, expiry_broadcast: Broadcast) -> ExpiryBroadcasted:
+        """Somebody's expiry transaction took the outcome transaction's place: the attestation came late."""
+        return _next(self, ExpiryBroadcasted, outcome_broadcast=expiry_broadcast)
+
     def closed(self, closing: Broadcast) -> Completed:
         """All winners were paid and handed over their keys: one transaction returns everything."""
         return _completed(self, self.attestation, None, (closing,))
@@ -407,6 +412,10 @@ class ExpiryBroadcasted(_Funded):
 
     name = "expiry_broadcasted"
     outcome_broadcast: Broadcast
+
+    def attested_instead(self, attestation: Attestation, outcome_broadcast: Broadcast) -> OutcomeBroadcasted:
+        """Somebody's outcome transaction, which gives the attestation away, took the expiry's place."""
+        return _next(self, OutcomeBroadcasted, attestation=attestation, outcome_broadcast=outcome_broadcast)
 
     def closed(self, closing: Broadcast) -> Completed:
         """All players were paid and handed over their keys."""

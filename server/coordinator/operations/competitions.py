@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,14 +19,18 @@ from coordinator.domain.feasibility import check_feasible, keygen_sessions_neede
 from coordinator.domain.htlcs import MAX_HOLD_BLOCKS, hold_blocks, latest_start_at
 from coordinator.domain.ids import check_uuid7, new_uuid7
 from coordinator.domain.states import CANCELLABLE, CollectingEntries, Created
-from coordinator.domain.terms import Terms
+from coordinator.domain.terms import MAX_FEE_RATE_SATS_PER_VB, Terms
+from coordinator.domain.wallet.estimates import estimate_for
 from coordinator.operations.tickets import step_limits
+from coordinator.ports.chain import ChainError
 from coordinator.store.alerts import alerts_of
-from coordinator.store.competitions import CompetitionRecord, StaleState, record_of
+from coordinator.store.competitions import CompetitionRecord, StaleState, record_of, terms_of
 from coordinator.store.events import NewEvent
 from coordinator.store.models import CompetitionRow, EventRow, IntentRow
 
 MAX_REASON_CHARACTERS = 500
+FEE_RATE_TARGET_BLOCKS = 3
+FEE_RATE_HEADROOM = 2
 
 
 async def create_competition(core: Core, competition_id: str, terms: Terms) -> CompetitionRecord:
@@ -38,19 +43,20 @@ async def create_competition(core: Core, competition_id: str, terms: Terms) -> C
     if competition_id:
         check_uuid7("id", competition_id)
     settings = core.settings
+    row = await CompetitionRow.get_or_none(id=competition_id) if competition_id else None
+    fee_rate = terms.fee_rate_sats_per_vb
+    if fee_rate == 0:
+        # Who asks again gets what was chosen the first time.
+        fee_rate = terms_of(row).fee_rate_sats_per_vb if row else await _contract_fee_rate(core)
     terms = terms.with_defaults(
         relative_locktime_blocks=settings.default_relative_locktime_blocks,
-        fee_rate_sats_per_vb=settings.default_fee_rate_sats_per_vb,
+        fee_rate_sats_per_vb=fee_rate,
     )
-    if competition_id:
-        row = await CompetitionRow.get_or_none(id=competition_id)
-        if row is not None:
-            record = record_of(row)
-            if record.status.facts.terms == terms:
-                return record
-            raise AlreadyExists(
-                f"there is another competition {competition_id}", reason="COMPETITION_ID_TAKEN"
-            )
+    if row is not None:
+        record = record_of(row)
+        if record.status.facts.terms == terms:
+            return record
+        raise AlreadyExists(f"there is another competition {competition_id}", reason="COMPETITION_ID_TAKEN")
     now = core.clock.now()
     terms.validate(now=now)
     _check_hold(core, terms, now)
@@ -80,6 +86,21 @@ async def create_competition(core: Core, competition_id: str, terms: Terms) -> C
     )
     core.wake(competition_id)
     return record
+
+
+async def _contract_fee_rate(core: Core) -> int:
+    """The fee rate of a contract whose terms name none, in sat/vB.
+
+    It is fixed for the contract's whole life, and nothing can pay for its outcome and split transactions
+    later (docs/escrow.md): so it is the double of what is asked for now.
+    """
+    default = core.settings.default_fee_rate_sats_per_vb
+    try:
+        rates = await core.chain.fee_rates()
+    except ChainError:
+        return default
+    headroom = math.ceil(FEE_RATE_HEADROOM * estimate_for(rates, FEE_RATE_TARGET_BLOCKS, default / 2))
+    return min(MAX_FEE_RATE_SATS_PER_VB, max(default, headroom))
 
 
 def _check_hold(core: Core, terms: Terms, now: int) -> None:

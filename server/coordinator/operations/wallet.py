@@ -10,6 +10,7 @@ from coordinator.contract.sizes import MAX_MONEY_SATS
 from coordinator.core import Core
 from coordinator.domain.errors import FieldViolation, InvalidInput
 from coordinator.domain.wallet.errors import WalletError
+from coordinator.domain.wallet.estimates import estimate_for
 from coordinator.store.models import CoinLockRow
 from coordinator.wallet import Balance
 
@@ -100,11 +101,8 @@ async def send(
 
 
 async def _estimate(core: Core) -> float:
-    """sat/vB for the target of a payment nobody waits for, else of the next slower one, else the default."""
-    rates = sorted((await core.chain.fee_rates()).items())
-    quick = [rate for target, rate in rates if target <= SEND_TARGET_BLOCKS]
-    slow = [rate for target, rate in rates if target > SEND_TARGET_BLOCKS]
-    return max(1.0, (quick[-1:] + slow[:1] + [float(core.settings.default_fee_rate_sats_per_vb)])[0])
+    default = core.settings.default_fee_rate_sats_per_vb
+    return estimate_for(await core.chain.fee_rates(), SEND_TARGET_BLOCKS, default)
 
 
 _FIELDS = {

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
 
-from coordinator.contract import adaptor
 from coordinator.contract.dlc import TicketedDLC
-from coordinator.contract.errors import ContractError, InvalidAttestation, InvalidSignature
+from coordinator.contract.errors import ContractError
+from coordinator.contract.observed import Outcome
 from coordinator.contract.payouts import EXPIRY, win_key
 from coordinator.contract.secp import public_key, sha256
 from coordinator.contract.spends import (
@@ -19,18 +19,6 @@ from coordinator.contract.spends import (
 from coordinator.contract.tx import Transaction
 from coordinator.recover.errors import Exit, RecoverError, refused
 from coordinator.recover.material import PlayerSecrets, PublicContract
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How the event ended: an outcome key and, unless it expired, the secret that attests to it."""
-
-    key: str
-    attestation: bytes | None = None
-
-    @property
-    def expired(self) -> bool:
-        return self.key == EXPIRY
 
 
 def attested(dlc: TicketedDLC, attestation: bytes) -> Outcome:
@@ -57,29 +45,6 @@ def expired(dlc: TicketedDLC) -> Outcome:
     if EXPIRY not in dlc.parameters.payouts:
         raise refused("this contract does not expire")
     return Outcome(EXPIRY)
-
-
-def outcome_of_spend(contract: PublicContract, spender: Transaction) -> Outcome | None:
-    """Which outcome a transaction that spends the funding output stands for; None if it is none of them.
-
-    Outcomes with the same winners have the same transaction. They are told apart by its signature: it was
-    completed with the attestation, which it therefore gives away.
-    """
-    dlc, txid = contract.dlc, spender.txid
-    witness = spender.inputs[0].witness
-    for key in dlc.outcomes():
-        if dlc.outcome_outpoint(key).txid != txid:
-            continue
-        if key == EXPIRY:
-            return Outcome(key)
-        point, signature = dlc.adaptor_point(key), contract.signatures.get(key)
-        if point is None or signature is None or len(witness) != 1:
-            continue
-        try:
-            return Outcome(key, adaptor.extract(signature, witness[0], point))
-        except (InvalidSignature, InvalidAttestation, ContractError):
-            continue
-    return None
 
 
 def find_player(dlc: TicketedDLC, secrets: PlayerSecrets) -> int:

@@ -9,13 +9,14 @@ from functools import partial
 from typing import TypeVar
 
 from coordinator.contract.network import Network
+from coordinator.contract.observed import Outcome
 from coordinator.contract.tx import Transaction
 from coordinator.domain.wallet.address import address_from_script
 from coordinator.domain.wallet.errors import WalletError
 from coordinator.ports.chain import Chain, ChainError, ChainUnavailable
 from coordinator.ports.oracle import Oracle, OracleError
 from coordinator.recover import report
-from coordinator.recover.claim import Claim, Outcome, attested, expired, find_player, make_claim
+from coordinator.recover.claim import Claim, attested, expired, find_player, make_claim
 from coordinator.recover.errors import Exit, RecoverError
 from coordinator.recover.material import PlayerSecrets, PublicContract
 from coordinator.recover.survey import Kind, Step, Survey, check_funding, outcome_on_chain, survey

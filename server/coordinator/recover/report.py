@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from coordinator.contract.dlc import TicketedDLC
+from coordinator.contract.observed import Outcome
 from coordinator.ports.chain import ChainTip
-from coordinator.recover.claim import Outcome
 from coordinator.recover.survey import LOCKTIME_THRESHOLD, Kind, Step
 
 _HOURS_A_BLOCK = 1 / 6

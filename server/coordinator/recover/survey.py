@@ -6,11 +6,11 @@ from enum import Enum, auto
 
 from coordinator.contract.dlc import TicketedDLC
 from coordinator.contract.errors import ContractError
-from coordinator.contract.spends import ranking_of_split
+from coordinator.contract.observed import Outcome, outcome_of_spend, ranking_of_split
 from coordinator.contract.taproot import TaprootOutput
 from coordinator.contract.tx import Transaction
 from coordinator.ports.chain import Chain, ChainError, ChainTip, Outspend
-from coordinator.recover.claim import Claim, Outcome, outcome_of_spend
+from coordinator.recover.claim import Claim
 from coordinator.recover.errors import Exit, RecoverError, refused
 from coordinator.recover.material import PublicContract
 
@@ -105,7 +105,7 @@ async def outcome_on_chain(chain: Chain, contract: PublicContract) -> Outcome | 
     spent = await chain.outspend(*_pair(contract.dlc))
     if spent is None:
         return None
-    outcome = outcome_of_spend(contract, await _transaction(chain, spent.txid))
+    outcome = outcome_of_spend(contract.dlc, contract.signatures, await _transaction(chain, spent.txid))
     if outcome is None:
         raise RecoverError(
             Exit.TAKEN, f"the contract's money was moved by all parties together, in transaction {spent.txid}"

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 
 from coordinator.contract.dlc import TicketedDLC
-from coordinator.contract.payouts import outcome_index, outcome_key, win_key
+from coordinator.contract.observed import outcome_of_spend, ranking_of_split
+from coordinator.contract.payouts import EXPIRY, outcome_index, outcome_key, win_key
+from coordinator.contract.rankings import ranking_at
 from coordinator.contract.spends import (
     SpendInput,
     outcome_close_input,
-    ranking_of_split,
     sellback_input,
     spend,
     split_reclaim_input,
     split_transaction,
 )
+from coordinator.contract.storage import load_unverified
+from coordinator.contract.tx import Transaction
 from coordinator.core import Core
+from coordinator.domain.competition import Attestation
 from coordinator.domain.payouts import outcome_key_of
 from coordinator.domain.states import Completed, DeltaBroadcasted, ExpiryBroadcasted, OutcomeBroadcasted
 from coordinator.ports.chain import ChainError, ChainUnavailable
@@ -23,7 +27,7 @@ from coordinator.runner.fees import fee_rate
 from coordinator.runner.onchain import Seen, broadcast_of, decide, depth, follow, watch
 from coordinator.runner.step import AT_ONCE, LATER, Context, Next
 from coordinator.store.competitions import CompetitionRecord
-from coordinator.store.contract_store import load_outcome
+from coordinator.store.contract_store import load_outcome, load_packed
 from coordinator.store.events import NewEvent
 from coordinator.store.models import CompetitionRow, PayoutRow, TicketRow
 from coordinator.store.tickets import PayoutState
@@ -35,7 +39,12 @@ async def pay_out(
 ) -> Next:
     """Pays who asks; closes with one transaction when all winners are paid, splits when delta is over."""
     core = context.core
-    seen = await watch(core, record, status)
+    try:
+        seen = await watch(core, record, status)
+    except Conflicted as conflict:
+        if conflict.txid != status.outcome_broadcast.txid:
+            raise
+        return await _follow_outcome(context, record, status, conflict.spender)
     if seen is not Seen.CONFIRMED:
         return AT_ONCE if seen is Seen.MOVED else LATER
     await context.payments.drive(record.id)
@@ -65,6 +74,40 @@ async def pay_out(
     if any(row.state in (PayoutState.REQUESTED, PayoutState.IN_FLIGHT) for row in payouts.values()):
         return LATER
     return await _split(context, record, status, dlc, outcome)
+
+
+async def _follow_outcome(
+    context: Context, record: CompetitionRecord, status: OutcomeBroadcasted | ExpiryBroadcasted, txid: str
+) -> Next:
+    """Goes on with the outcome or expiry transaction that somebody else sent, and that was faster.
+
+    Raises:
+        ChainError: it is neither.
+    """
+    core = context.core
+    dlc = await context.contracts.of(status)
+    transaction = await core.chain.transaction(txid)
+    if transaction is None:
+        raise ChainUnavailable(f"the server does not give transaction {txid}")
+    broadcast = broadcast_of(core, transaction)
+    if isinstance(status, OutcomeBroadcasted) and txid == dlc.outcome_outpoint(EXPIRY).txid:
+        await decide(core, record, status.expired_instead(broadcast), "expiry", transaction)
+        return AT_ONCE
+    if isinstance(status, ExpiryBroadcasted):
+        packed = await load_packed(record.id)
+        assert packed is not None
+        _, signatures = await asyncio.to_thread(load_unverified, packed)
+        assert signatures is not None
+        spender = Transaction.parse(transaction)
+        outcome = await asyncio.to_thread(outcome_of_spend, dlc, signatures, spender)
+        if outcome is not None and outcome.attestation is not None:
+            index = outcome_index(outcome.key)
+            ranking = ranking_at(len(status.roster), status.facts.terms.number_of_places_win, index)
+            attestation = Attestation(outcome.attestation, index, ranking, core.clock.now())
+            following = status.attested_instead(attestation, broadcast)
+            await decide(core, record, following, "outcome", transaction)
+            return AT_ONCE
+    raise ChainError(f"{txid} spends the funding output and is no transaction that the contract expects")
 
 
 async def _split(

@@ -29,6 +29,8 @@ async def complete_funding(context: Context, record: CompetitionRecord, status: 
     """Waits for the players' signatures, checks that every payment is still held, records the transaction."""
     core = context.core
     now = core.clock.now()
+    # What the funding is to spend must be there; a reorganisation may have taken it away.
+    await follow(core, record.id, "escrow", status.escrow_broadcast)
     entries = await live_entries(record.id)
     unsigned = [entry.id for entry in entries if not entry.funding_signature]
     if unsigned:

@@ -6,10 +6,9 @@ from typing import Any
 
 from coordinator.api.call import current_caller
 from coordinator.api.convert import timestamp
-from coordinator.api.paging import page_token, position_of
+from coordinator.api.paging import page_size, page_token, position_of
 from coordinator.contracts import ContractCache
 from coordinator.core import Core
-from coordinator.domain.errors import InvalidInput
 from coordinator.operations import keymeld
 from coordinator.v1 import keymeld_pb2 as pb
 from coordinator.v1.keymeld_pb2_grpc import KeymeldServiceServicer
@@ -75,9 +74,7 @@ class KeymeldService(KeymeldServiceServicer):
         self, request: pb.ListSigningSessionsRequest, context: Any
     ) -> pb.ListSigningSessionsResponse:
         """See proto."""
-        if not 0 <= request.page_size <= _MOST_SESSIONS:
-            raise InvalidInput.of("page_size", f"must be 0 to {_MOST_SESSIONS}")
-        size = request.page_size or _SESSIONS
+        size = min(page_size(request.page_size or _SESSIONS), _MOST_SESSIONS)
         scope = f"signing_sessions:{request.competition_id}"
         after, _ = position_of(scope, request.page_token) or (0, "")
         found = await self._sessions.list(

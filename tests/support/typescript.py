@@ -3,7 +3,9 @@ control server by which a scenario, wherever it runs, makes happen what it needs
 """
 
 import asyncio
+import json
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -44,6 +46,48 @@ def why_not() -> str:
     if not (PROGRAMS / "esbuild").exists():
         return "the web app's packages are not installed: make web"
     return ""
+
+
+def examples() -> dict[str, str]:
+    """The README's examples by the headings that they stand under."""
+    text = (CLIENT / "README.md").read_text("utf-8")
+    sections = re.split(r"^## (.+)$", text, flags=re.MULTILINE)
+    found: dict[str, str] = {}
+    for heading, section in zip(sections[1::2], sections[2::2], strict=True):
+        for source in re.findall(r"^```ts\n(.*?)^```$", section, re.MULTILINE | re.DOTALL):
+            assert heading not in found
+            found[heading] = source
+    return found
+
+
+def check_types(sources: list[Path]) -> None:
+    """What TypeScript has to say of modules that import the client by its name; nothing, or it fails."""
+    folder = sources[0].parent
+    config = {
+        "extends": str(CLIENT / "tsconfig.json"),
+        "compilerOptions": {
+            "noEmit": True,
+            "rootDir": "/",
+            "types": [],
+            "module": "ESNext",
+            "moduleResolution": "bundler",
+            "allowImportingTsExtensions": True,
+            "paths": {"coordinator-client": [str(CLIENT / "src" / "index.ts")]},
+        },
+        "include": [str(source) for source in sources],
+    }
+    (folder / "tsconfig.json").write_text(json.dumps(config))
+    done = subprocess.run([PROGRAMS / "tsc", "-p", folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def example_at(folder: Path, heading: str, url: str) -> Path:
+    """An example as a module, with the gateway's address in place of the README's."""
+    source = examples()[heading].replace("https://play.example.org", url)
+    assert url in source
+    path = folder / f"{heading.lower()}.ts"
+    path.write_text(source)
+    return path
 
 
 def bundle(source: Path, target: Path, *options: str) -> Path:
@@ -95,15 +139,37 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage_of_streams(script: Path | None = None) -> AsyncIterator[Stage]:
+async def stage_of_streams(
+    script: Path | None = None, core: LivingCore | None = None
+) -> AsyncIterator[Stage]:
     """With a core in memory; `script` is the module of the page at the control server."""
-    core = CoreServer(LivingCore())
-    await core.start()
+    server = CoreServer(core or LivingCore())
+    await server.start()
     try:
-        async with _gateway(core.address, script, lambda place: _Streams(place, core.core).actions) as stage:
+        async with _gateway(
+            server.address, script, lambda place: _Streams(place, server.core).actions
+        ) as stage:
             yield stage
     finally:
-        await core.stop()
+        await server.stop()
+
+
+@asynccontextmanager
+async def life(core: LivingCore) -> AsyncIterator[None]:
+    """Competitions that are announced and cancelled, one after the other."""
+    await core.announce(1, "Windy weekend")
+
+    async def go_on() -> None:
+        for number in range(2, 10_000):
+            await asyncio.sleep(0.05)
+            id_ = await core.announce(number, f"Weekend {number}")
+            await core.happen(id_, "competition.cancelled", {"reason": "rain"}, state="cancelled")
+
+    going = asyncio.create_task(go_on())
+    try:
+        yield
+    finally:
+        going.cancel()
 
 
 @asynccontextmanager

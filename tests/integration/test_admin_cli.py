@@ -272,6 +272,20 @@ async def test_pause_resume_retry_cancel(api: Api, admin: AdminCli) -> None:
     assert not (await stored(api, competition_id)).paused
 
 
+async def test_approval_and_keymeld(admin: AdminCli, stranger: AdminCli) -> None:
+    competition_id = await new_competition(admin)
+    before = (await stranger("keymeld", competition_id, "--json")).document
+    assert (before["keygen_status"], before["approval_required"]) == ("not_started", False)
+    assert (await admin("approval", competition_id, "required", "--json")).document == {"required": True}
+    assert (await stranger("keymeld", competition_id, "--json")).document["approval_required"] is True
+    assert "of every player" in (await stranger("keymeld", competition_id)).out
+    assert "as each player chooses" in (await admin("approval", competition_id, "optional")).out
+    assert (await stranger("approval", competition_id, "required")).code == 3
+    assert (await admin("approval", competition_id, "sometimes")).code == 2
+    await admin("cancel", competition_id, "--reason", "x")
+    assert (await admin("approval", competition_id, "required")).code == 6
+
+
 async def test_orders_need_an_admins_key(
     api: Api, admin: AdminCli, stranger: AdminCli, tmp_path: Path
 ) -> None:

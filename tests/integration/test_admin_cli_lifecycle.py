@@ -45,6 +45,10 @@ async def test_a_competition_watched_from_its_creation_to_its_end(tmp_path: Path
         table = (await stranger("entries", competition_id)).out.splitlines()
         assert sorted(row.split()[0] for row in table[1:]) == ["0", "1", "2"]
         assert all("signed" in row for row in table[1:])
+        rounds = await stranger("keymeld", competition_id)
+        assert all(player.entry_id in rounds.out for player in players)
+        assert rounds.out.count("completed") == 2
+        assert (await admin("approval", competition_id, "required")).code == 6
         board = (await stranger("leaderboard", competition_id, "--json")).document
         assert {row["entry_id"] for row in board["rows"]} == {p.entry_id for p in players}
         assert (await stranger("leaderboard", competition_id)).out.startswith("RANK  POINTS")

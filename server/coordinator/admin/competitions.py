@@ -286,7 +286,7 @@ def competition_facts(c: v1.Competition, now: datetime) -> list[tuple[str, Cell]
         ("state", state_cell(c.state)),
         ("", f"since {show_moment(c.state_changed_at)} ({since})"),
     ]
-    if c.paused:
+    if c.paused and state_name(c.state) in ("created", "collecting_entries"):
         facts.append(("", Styled("paused: no tickets sold, no entries taken", "yellow")))
     if c.progress_percent:
         facts.append(("progress", f"{c.progress_percent} %"))

@@ -157,6 +157,12 @@ def _add_competitions(commands: _Commands) -> None:
     _id(entries)
     _paging(entries)
     _id(commands.add("leaderboard", "show entries by score"))
+    _id(commands.add("keymeld", "show how far key generation and signing are"))
+    approval = commands.add("approval", "set whether every player must approve what its key signs")
+    _id(approval)
+    approval.add_argument(
+        "mode", choices=("required", "optional"), help="optional: each player decides when it enters"
+    )
 
 
 def _add_create(create: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from coordinator.admin import competitions, devnet, wallet, watching
+from coordinator.admin import competitions, devnet, keymeld, wallet, watching
 from coordinator.admin.connection import Connection
 from coordinator.admin.errors import AdminError, Exit, exit_of
 from coordinator.admin.output import Output, clean
@@ -31,6 +31,8 @@ COMMANDS: Final[Mapping[str, Callable[[Session], Awaitable[None]]]] = {
     "retry": competitions.retry,
     "entries": competitions.entries,
     "leaderboard": competitions.leaderboard,
+    "keymeld": keymeld.status,
+    "approval": keymeld.approval,
     "wallet balance": wallet.balance,
     "wallet address": wallet.address,
     "wallet outputs": wallet.outputs,

@@ -9,7 +9,8 @@ would not expect it:
 - enum values are lower-case without the type's prefix: COMPETITION_STATE_CREATED is "created". The full name
   is accepted too. A number that this program does not know stays a number;
 - bytes are lower-case hex;
-- every field is written: a scalar with its default, an unset message or explicitly optional field as null.
+- every field is written: a scalar with its default, an unset message or explicitly optional field as null. A
+  null is read for these only: an amount that is null is a mistake, not a wish for the default.
 
 Timestamp, Duration, FieldMask, Struct, Value, ListValue and the wrappers have protobuf's own JSON forms.
 What a message type needs is worked out once and kept.
@@ -347,6 +348,8 @@ def _fill(message: Any, value: Any, path: str, violations: list[FieldViolation],
             violations.append(FieldViolation(item_path, "unknown field"))
             continue
         if item is None and not _takes_null(field):
+            if not field.has_presence or field.is_repeated:
+                violations.append(FieldViolation(item_path, "must not be null; leave it out"))
             continue
         if field.containing_oneof is not None:
             other = chosen.setdefault(field.containing_oneof.name, name)

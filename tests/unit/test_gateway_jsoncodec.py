@@ -249,11 +249,15 @@ class TestDecoding:
     def test_what_is_no_time(self, given: Any) -> None:
         assert violations({"occurred_at": given}, event_pb2.Event)[0].field == "occurred_at"
 
-    def test_null_leaves_a_field_unset(self) -> None:
-        message = jsoncodec.decode(
-            {"after_sequence": None, "kinds": None, "competition_id": None}, event_pb2.WatchRequest.DESCRIPTOR
-        )
+    def test_null_leaves_what_may_be_absent_unset(self) -> None:
+        message = jsoncodec.decode({"after_sequence": None}, event_pb2.WatchRequest.DESCRIPTOR)
         assert message == event_pb2.WatchRequest()
+        create = jsoncodec.decode({"terms": None}, competition_pb2.CreateCompetitionRequest.DESCRIPTOR)
+        assert not create.HasField("terms")
+
+    def test_null_is_no_value_of_a_scalar_or_a_list(self) -> None:
+        found = violations({"kinds": None, "competition_id": None}, event_pb2.WatchRequest)
+        assert [violation.field for violation in found] == ["kinds", "competition_id"]
 
     def test_an_empty_object_sets_a_message(self) -> None:
         message = jsoncodec.decode({"terms": {}}, competition_pb2.CreateCompetitionRequest.DESCRIPTOR)

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from google.protobuf import descriptor_pb2
+from google.protobuf.message_factory import GetMessageClass
 
 from coordinator_gateway import api, httprule, jsoncodec, openapi
 
@@ -174,3 +176,45 @@ def test_frames_of_event_streams(document: dict[str, Any]) -> None:
     assert "id" not in snapshot["properties"]
     assert event["properties"]["data"]["contentSchema"] == {"$ref": "#/components/schemas/Event"}
     assert "id" in event["required"]
+
+
+def test_answers_have_every_field_and_requests_what_they_must(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert set(schemas["Entry"]["required"]) == set(schemas["Entry"]["properties"])
+    assert schemas["EntryInput"]["required"] == ["ticket_id", "ephemeral_pubkey", "payout_hash"]
+    body = document["paths"]["/api/v1/entries"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["schema"] == {"$ref": "#/components/schemas/EntryInput"}
+
+
+def validator(document: dict[str, Any], schema: Any) -> Any:
+    # Beside the schema, so that its references lead somewhere.
+    return jsonschema_rs.Draft202012Validator(
+        {"allOf": [schema], "components": document["components"]}, validate_formats=True
+    )
+
+
+@pytest.mark.parametrize("binding", BINDINGS, ids=lambda b: f"{b.verb} {b.path.text}")
+def test_examples_are_what_they_are_examples_of(document: dict[str, Any], binding: httprule.Binding) -> None:
+    operation = document["paths"][binding.path.text][binding.verb.lower()]
+    for parameter in operation["parameters"]:
+        if "example" in parameter:
+            validator(document, parameter["schema"]).validate(parameter["example"])
+    assert all("example" in parameter for parameter in operation["parameters"] if parameter["in"] == "path")
+    if binding.body:
+        body = operation["requestBody"]["content"]["application/json"]
+        validator(document, body["schema"]).validate(body["example"])
+        values = dict.fromkeys(binding.path.fields, "x")
+        request = binding.request(values, "", jsoncodec.dumps(body["example"]))
+        assert isinstance(request, GetMessageClass(binding.method.input_type))
+    if not binding.method.server_streaming:
+        answer = operation["responses"]["200"]["content"]["application/json"]
+        validator(document, answer["schema"]).validate(answer["example"])
+        value = {binding.response_body: answer["example"]} if binding.response_body else answer["example"]
+        message = jsoncodec.decode(value, binding.method.output_type)
+        assert jsoncodec.encode(message) == value
+
+
+def test_examples_of_problems(document: dict[str, Any]) -> None:
+    for response in document["components"]["responses"].values():
+        problem = response["content"]["application/problem+json"]
+        validator(document, problem["schema"]).validate(problem["example"])

@@ -16,9 +16,12 @@ from typing import Any
 
 from coordinator_gateway import api, httprule, openapi
 from coordinator_gateway.httprule import Binding, resolve
+from coordinator_gateway.protocomments import comments
 
 TARGET = Path(__file__).resolve().parents[1] / "src" / "generated.ts"
 _WIDTH = 110
+# What a message's schema is called where a request has it.
+_INPUT = "Input"
 # The DOM has an Event too.
 _RENAMED = {"Event": "CompetitionEvent"}
 _HEADER = """\
@@ -72,7 +75,7 @@ class _Generator:
 
     def text(self) -> str:
         services = "\n".join(self._services())
-        outputs = "\n".join(self._schema(name) for name in self.schemas)
+        outputs = "\n".join(self._schema(name) for name in self.schemas if not name.endswith(_INPUT))
         inputs = "\n".join(self._input(name) for name in self._all_inputs())
         return f"{_HEADER}\n{outputs}\n{inputs}\n{services}\n{self._table()}"
 
@@ -88,17 +91,17 @@ class _Generator:
         return f"{head}export interface {_name(name)} {self._object(schema, required, self._type)}\n"
 
     def _input(self, name: str) -> str:
-        schema = self.schemas[name]
+        schema = self.schemas[f"{name}{_INPUT}"]
         head = _comment(f"{schema.get('description', '')} As a request has it.".strip())
         body = self._object(schema, schema.get("required", []), self._input_type, writable=True)
-        return f"{head}export interface {_name(name)}Input {body}\n"
+        return f"{head}export interface {_name(name)}{_INPUT} {body}\n"
 
     def _all_inputs(self) -> list[str]:
         done: list[str] = []
         while pending := [name for name in self.inputs if name not in done]:
             for name in pending:
                 done.append(name)
-                for property_ in self.schemas[name]["properties"].values():
+                for property_ in self.schemas[f"{name}{_INPUT}"]["properties"].values():
                     self._input_type(property_)
         return done
 
@@ -150,8 +153,9 @@ class _Generator:
         def ref(name: str) -> str:
             if "enum" in self.schemas[name]:
                 return _name(name)
-            self.inputs[name] = None
-            return f"{_name(name)}Input"
+            message = name.removesuffix(_INPUT)
+            self.inputs[message] = None
+            return f"{_name(message)}{_INPUT}"
 
         return self._type(schema, ref)
 
@@ -164,7 +168,7 @@ class _Generator:
                 continue
             for binding in bindings:
                 yield self._request(binding)
-            text = openapi.comments().get(service.full_name, "")
+            text = comments().get(service.full_name, "")
             methods = "\n".join(self._method(binding) for binding in bindings)
             yield (
                 f"{_comment(text)}export class {service.name} {{\n"
@@ -198,10 +202,10 @@ class _Generator:
         elif binding.body:
             schema = operation["requestBody"]["content"]["application/json"]["schema"]
             field = resolve(binding.method.input_type, binding.body)[-1]
-            lines.append(_comment(openapi.comments().get(field.full_name, ""), "  ").rstrip("\n"))
+            lines.append(_comment(comments().get(field.full_name, ""), "  ").rstrip("\n"))
             lines.append(f"  {binding.body}: {self._input_type(schema)};")
         text = "\n".join(line for line in lines if line)
-        head = _comment(openapi.comments().get(binding.method.input_type.full_name, ""))
+        head = _comment(comments().get(binding.method.input_type.full_name, ""))
         name = binding.method.input_type.name
         if not text:
             return f"{head}export type {name} = Record<string, never>;\n"

@@ -23,7 +23,7 @@ from coordinator.domain.wallet.selection import Need, Selection, select_coins
 from coordinator.ports.chain import Chain, TransactionRejected
 from coordinator.ports.clock import Clock
 from coordinator.store.intents import attempt_intent, finish_intent, record_intent
-from coordinator.store.models import CoinLockRow, WalletAddressRow
+from coordinator.store.models import CoinLockRow, IntentRow, WalletAddressRow
 from coordinator.store.tickets import IntentStatus
 from coordinator.store.transactions import record_transaction, roles_of
 from coordinator.wallet.sending import ensure_sent
@@ -267,10 +267,15 @@ class Wallet:
                     "fee_sats": planned.fee_sats,
                 }
                 async with in_transaction():
-                    intent.data = stored
-                    await intent.save(update_fields=["data"])
-                    await record_transaction(planned.txid, signed, "payment", self._clock.now())
-                    await self.lock(planned.inputs, key)
+                    # Another core on the same database may have decided on the same key meanwhile.
+                    intent = await IntentRow.select_for_update().get(key=key)
+                    if "transaction" in intent.data:
+                        stored = intent.data
+                    else:
+                        intent.data = stored
+                        await intent.save(update_fields=["data"])
+                        await record_transaction(planned.txid, signed, "payment", self._clock.now())
+                        await self.lock(planned.inputs, key)
         if intent.status == IntentStatus.ABANDONED:
             raise PreconditionFailed(
                 "this payment was rejected by the chain; use a new idempotency key", reason="SEND_REJECTED"

@@ -29,8 +29,8 @@ const HTTP_AUTH_KIND = 27235;
 /**
  * Authorizes every request by an event of the signer's key (NIP-98).
  *
- * An extension may ask its user at each of them; who makes many requests logs in once (`user.login`) and goes
- * on with `bearerAuthorization`.
+ * An extension may ask its user at each of them. For reads and streams a session will do (`user.login`,
+ * `bearerAuthorization`); what changes something has to be signed.
  */
 export function nostrAuthorization(signer: NostrSigner): Authorize {
   return async (request) => {
@@ -39,7 +39,7 @@ export function nostrAuthorization(signer: NostrSigner): Authorize {
   };
 }
 
-/** Authorizes every request by the token of a session (`user.login`). */
+/** Authorizes every request by the token of a session (`user.login`): good for reads and streams. */
 export function bearerAuthorization(sessionToken: string): Authorize {
   return () => `Bearer ${sessionToken}`;
 }

@@ -229,6 +229,7 @@ export interface Entry {
   escrow_release_signed: boolean;
   /** The funding signature is stored. */
   funding_signed: boolean;
+  scored_predictions: ScoredPrediction[];
 }
 
 /** Something that happened. Stored for good. */
@@ -583,6 +584,15 @@ export interface Problem {
   retry_after_seconds?: number;
 }
 
+export interface ScoredPrediction {
+  station: string;
+  metric: string;
+  prediction: Prediction;
+  forecast: number | null;
+  observed: number | null;
+  points: number;
+}
+
 /** What was sent. */
 export interface SendResponse {
   /** Transaction. */
@@ -803,6 +813,16 @@ export interface KeymeldRegistrationInput {
   ciphertexts?: EnclaveCiphertextInput[];
   /** The player must approve before its key signs. */
   require_signing_approval?: boolean;
+}
+
+/** As a request has it. */
+export interface ScoredPredictionInput {
+  station?: string;
+  metric?: string;
+  prediction?: Prediction;
+  forecast?: number | null;
+  observed?: number | null;
+  points?: number;
 }
 
 /** The ephemeral private key, ECIES-encrypted to one enclave. As a request has it. */

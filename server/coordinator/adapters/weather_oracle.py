@@ -7,18 +7,20 @@ made and after it was refused, so that repeating one never makes a second event 
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 from urllib.parse import quote
 
 import httpx
 
 from coordinator.adapters import weather_wire as wire
+from coordinator.adapters.weather_metrics import metric_configs
 from coordinator.ports.oracle import (
     CreateEvent,
     EntrySubmission,
     EventNotFound,
     Measurement,
+    MetricConfig,
     OracleEvent,
     OracleRefused,
     OracleUnavailable,
@@ -63,6 +65,10 @@ class WeatherOracle:
     def warnings(self) -> tuple[str, ...]:
         """What an operator must be told, as far as seen since the start."""
         return (NONCE_WARNING,) if self._publishes_secret_nonces else ()
+
+    def metrics(self, names: Iterable[str]) -> tuple[MetricConfig, ...]:
+        """See `Oracle.metrics`."""
+        return metric_configs(names)
 
     async def pubkey(self) -> bytes:
         """The oracle's public key, 32 bytes x-only."""

@@ -36,7 +36,9 @@ from coordinator.domain.states import (
 )
 from coordinator.domain.terms import Terms
 from coordinator.operations.entries import ExpectedObservation
+from coordinator.operations.leaderboard import ScoredPrediction
 from coordinator.operations.listing import Counts
+from coordinator.ports.oracle import Comparison
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.events import StoredEvent
 from coordinator.store.models import EntryRow, PayoutRow, TicketRow, UserRow
@@ -241,6 +243,25 @@ def observations_from(
     return tuple(
         ExpectedObservation(message.station, message.metric, _prediction_name(message.prediction))
         for message in messages
+    )
+
+
+_PREDICTIONS = {
+    Comparison.OVER: entry_pb2.PREDICTION_OVER,
+    Comparison.EQUAL: entry_pb2.PREDICTION_PAR,
+    Comparison.UNDER: entry_pb2.PREDICTION_UNDER,
+}
+
+
+def scored_prediction(scored: ScoredPrediction) -> entry_pb2.ScoredPrediction:
+    """A prediction and its points."""
+    return entry_pb2.ScoredPrediction(
+        station=scored.choice.source_id,
+        metric=scored.choice.metric,
+        prediction=_PREDICTIONS[scored.choice.prediction],
+        forecast=scored.reference,
+        observed=scored.observed,
+        points=scored.points,
     )
 
 

@@ -129,8 +129,10 @@ async def update_entry(
     checks = FieldChecks()
     _check_observations(checks, "expected_observations", expected_observations, record.status.facts.terms)
     checks.finish()
-    check_open(core, record)
     async with core.competitions.transaction():
+        # Locked, so that collection cannot close in between.
+        row = await CompetitionRow.filter(id=record.id).select_for_update().get()
+        check_open(core, record_of(row))
         entry.expected_observations = _plain_observations(expected_observations)
         await entry.save(update_fields=["expected_observations"])
         event = NewEvent("entry.updated", {"entry_id": entry.id, "ticket_id": entry.ticket_id})

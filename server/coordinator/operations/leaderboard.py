@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from coordinator.adapters.weather_metrics import metric_configs
 from coordinator.core import Core
 from coordinator.domain.competition import RosterPlayer
 from coordinator.domain.scoring import entry_points, rank_entries
@@ -22,7 +21,7 @@ from coordinator.domain.states import (
 )
 from coordinator.operations.entries import observation_choices
 from coordinator.operations.listing import live_entries
-from coordinator.ports.oracle import ScoringConfig
+from coordinator.ports.oracle import ObservationChoice, Reading, ScoringConfig
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.models import EntryRow
 
@@ -47,10 +46,24 @@ class LeaderboardRow:
 
 @dataclass(frozen=True, slots=True)
 class Leaderboard:
-    """All entries, best first. `final` once the observations do not change any more."""
+    """All entries, best first. `final` once the observations do not change any more.
+
+    `readings` are what the scores come from; None while nothing is scored.
+    """
 
     rows: tuple[LeaderboardRow, ...]
     final: bool
+    readings: tuple[Reading, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPrediction:
+    """One prediction: what it is compared with (None: unknown), and what it has earned so far."""
+
+    choice: ObservationChoice
+    reference: float | None
+    observed: float | None
+    points: int
 
 
 class Leaderboards:
@@ -88,7 +101,7 @@ class Leaderboards:
     async def _scored(self, record: CompetitionRecord, entries: Sequence[EntryRow]) -> Leaderboard:
         event = await self._core.oracle.get_event(record.id)
         scoring = ScoringConfig()
-        metrics = metric_configs(record.status.facts.terms.scoring_fields)
+        metrics = self._core.oracle.metrics(record.status.facts.terms.scoring_fields)
         by_ticket = {entry.ticket_id: entry for entry in entries}
         # At the oracle an entry goes by its ticket's id.
         points = {
@@ -107,7 +120,33 @@ class Leaderboards:
             )
             for ranked in rank_entries(points, scoring.tiebreaker)
         )
-        return Leaderboard(rows, event.attestation is not None or event.status in FINAL_STATUSES)
+        final = event.attestation is not None or event.status in FINAL_STATUSES
+        return Leaderboard(rows, final, event.readings)
+
+    async def predictions(self, record: CompetitionRecord, entry: EntryRow) -> list[ScoredPrediction]:
+        """What each prediction of an entry has earned so far; empty while nothing is scored.
+
+        Raises:
+            OracleUnavailable: the oracle does not answer now.
+        """
+        readings = (await self.of(record)).readings
+        if readings is None:
+            return []
+        metrics = self._core.oracle.metrics(record.status.facts.terms.scoring_fields)
+        by_key = {(reading.source_id, reading.metric): reading for reading in readings}
+        scored = []
+        for choice in observation_choices(entry):
+            reading = by_key.get((choice.source_id, choice.metric))
+            points = entry_points([choice], readings, metrics, ScoringConfig())
+            scored.append(
+                ScoredPrediction(
+                    choice,
+                    reading.reference if reading else None,
+                    reading.observed if reading else None,
+                    points,
+                )
+            )
+        return scored
 
 
 async def _in_roster(competition_id: str, roster: Sequence[RosterPlayer]) -> list[EntryRow]:

@@ -7,7 +7,7 @@ place among the event's entry ids, sorted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -218,6 +218,14 @@ class Oracle(Protocol):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What an operator must be told about this oracle for as long as it is used; empty if nothing."""
+        ...
+
+    def metrics(self, names: Iterable[str]) -> tuple[MetricConfig, ...]:
+        """The rules by which the oracle compares these metrics.
+
+        Raises:
+            KeyError: it has no such metric.
+        """
         ...
 
     async def pubkey(self) -> bytes:

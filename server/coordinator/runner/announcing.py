@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from coordinator.adapters.weather_metrics import metric_configs
 from coordinator.domain.announcement import verify_announcement
 from coordinator.domain.competition import Announcement
 from coordinator.domain.states import EscrowConfirmed, EventCreated
@@ -34,7 +33,7 @@ async def create_event(context: Context, record: CompetitionRecord, status: Escr
         signing_at=terms.signing_at,
         observation_window=ObservationWindow(terms.start_observation_at, terms.end_observation_at),
         data_sources=tuple(DataSourceConfig(station, Weather(station)) for station in terms.locations),
-        metrics=metric_configs(terms.scoring_fields),
+        metrics=core.oracle.metrics(terms.scoring_fields),
         scoring=ScoringConfig(),
         number_of_places_win=terms.number_of_places_win,
         number_of_values_per_entry=terms.number_of_values_per_entry,

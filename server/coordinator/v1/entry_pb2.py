@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63oordinator/v1/entry.proto\x12\x0e\x63oordinator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"x\n\x13\x45xpectedObservation\x12\x15\n\x07station\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06metric\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x34\n\nprediction\x18\x03 \x01(\x0e\x32\x1a.coordinator.v1.PredictionB\x04\xe2\x41\x01\x02\"\xef\x01\n\x13KeymeldRegistration\x12J\n\x0c\x61uth_pubkeys\x18\x01 \x03(\x0b\x32\x34.coordinator.v1.KeymeldRegistration.AuthPubkeysEntry\x12\x36\n\x0b\x63iphertexts\x18\x02 \x03(\x0b\x32!.coordinator.v1.EnclaveCiphertext\x12 \n\x18require_signing_approval\x18\x03 \x01(\x08\x1a\x32\n\x10\x41uthPubkeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\x11\x45nclaveCiphertext\x12\x12\n\nenclave_id\x18\x01 \x01(\t\x12\x11\n\tkey_epoch\x18\x02 \x01(\x03\x12\x1d\n\x15\x65ncrypted_private_key\x18\x03 \x01(\t\"\xf6\x03\n\x05\x45ntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x16\n\x0e\x63ompetition_id\x18\x02 \x01(\t\x12\x17\n\tticket_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0cowner_pubkey\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x42\n\x15\x65xpected_observations\x18\x05 \x03(\x0b\x32#.coordinator.v1.ExpectedObservation\x12\x1e\n\x10\x65phemeral_pubkey\x18\x06 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0bpayout_hash\x18\x07 \x01(\tB\x04\xe2\x41\x01\x02\x12\'\n\x1f\x65phemeral_private_key_encrypted\x18\x08 \x01(\t\x12!\n\x19payout_preimage_encrypted\x18\t \x01(\t\x12\x34\n\x07keymeld\x18\n \x01(\x0b\x32#.coordinator.v1.KeymeldRegistration\x12\x34\n\ncreated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1a\n\x0cplayer_index\x18\x0c \x01(\x05\x42\x04\xe2\x41\x01\x03\x12#\n\x15\x65scrow_release_signed\x18\r \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x66unding_signed\x18\x0e \x01(\x08\x42\x04\xe2\x41\x01\x03\"@\n\x12\x43reateEntryRequest\x12*\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x15.coordinator.v1.EntryB\x04\xe2\x41\x01\x02\";\n\x13\x43reateEntryResponse\x12$\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x15.coordinator.v1.Entry\"p\n\x12UpdateEntryRequest\x12\x16\n\x08\x65ntry_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x42\n\x15\x65xpected_observations\x18\x02 \x03(\x0b\x32#.coordinator.v1.ExpectedObservation\";\n\x13UpdateEntryResponse\x12$\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x15.coordinator.v1.Entry\")\n\x0fGetEntryRequest\x12\x16\n\x08\x65ntry_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"8\n\x10GetEntryResponse\x12$\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x15.coordinator.v1.Entry\"S\n\x12ListEntriesRequest\x12\x16\n\x0e\x63ompetition_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"V\n\x13ListEntriesResponse\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.coordinator.v1.Entry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"n\n\x17SubmitSignaturesRequest\x12\x16\n\x08\x65ntry_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12 \n\x18\x65scrow_release_signature\x18\x02 \x01(\t\x12\x19\n\x11\x66unding_signature\x18\x03 \x01(\t\"@\n\x18SubmitSignaturesResponse\x12$\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x15.coordinator.v1.Entry*g\n\nPrediction\x12\x1a\n\x16PREDICTION_UNSPECIFIED\x10\x00\x12\x13\n\x0fPREDICTION_OVER\x10\x01\x12\x12\n\x0ePREDICTION_PAR\x10\x02\x12\x14\n\x10PREDICTION_UNDER\x10\x03\x32\xa0\x05\n\x0c\x45ntryService\x12}\n\x0b\x43reateEntry\x12\".coordinator.v1.CreateEntryRequest\x1a#.coordinator.v1.CreateEntryResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x0f/api/v1/entries:\x05\x65ntryb\x05\x65ntry\x12\x84\x01\n\x0bUpdateEntry\x12\".coordinator.v1.UpdateEntryRequest\x1a#.coordinator.v1.UpdateEntryResponse\",\x82\xd3\xe4\x93\x02&2\x1a/api/v1/entries/{entry_id}:\x01*b\x05\x65ntry\x12x\n\x08GetEntry\x12\x1f.coordinator.v1.GetEntryRequest\x1a .coordinator.v1.GetEntryResponse\")\x82\xd3\xe4\x93\x02#\x12\x1a/api/v1/entries/{entry_id}b\x05\x65ntry\x12o\n\x0bListEntries\x12\".coordinator.v1.ListEntriesRequest\x1a#.coordinator.v1.ListEntriesResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/api/v1/entries\x12\x9e\x01\n\x10SubmitSignatures\x12\'.coordinator.v1.SubmitSignaturesRequest\x1a(.coordinator.v1.SubmitSignaturesResponse\"7\x82\xd3\xe4\x93\x02\x31\"%/api/v1/entries/{entry_id}/signatures:\x01*b\x05\x65ntryb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63oordinator/v1/entry.proto\x12\x0e\x63oordinator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"x\n\x13\x45xpectedObservation\x12\x15\n\x07station\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06metric\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x34\n\nprediction\x18\x03 \x01(\x0e\x32\x1a.coordinator.v1.PredictionB\x04\xe2\x41\x01\x02\"\xef\x01\n\x13KeymeldRegistration\x12J\n\x0c\x61uth_pubkeys\x18\x01 \x03(\x0b\x32\x34.coordinator.v1.KeymeldRegistration.AuthPubkeysEntry\x12\x36\n\x0b\x63iphertexts\x18\x02 \x03(\x0b\x32!.coordinator.v1.EnclaveCiphertext\x12 \n\x18require_signing_approval\x18\x03 \x01(\x08\x1a\x32\n\x10\x41uthPubkeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\x11\x45nclaveCiphertext\x12\x12\n\nenclave_id\x18\x01 \x01(\t\x12\x11\n\tkey_epoch\x18\x02 \x01(\x03\x12\x1d\n\x15\x65ncrypted_private_key\x18\x03 \x01(\t\"\xba\x04\n\x05\x45ntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x16\n\x0e\x63ompetition_id\x18\x02 \x01(\t\x12\x17\n\tticket_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0cowner_pubkey\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x42\n\x15\x65xpected_observations\x18\x05 \x03(\x0b\x32#.coordinator.v1.ExpectedObservation\x12\x1e\n\x10\x65phemeral_pubkey\x18\x06 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0bpayout_hash\x18\x07 \x01(\tB\x04\xe2\x41\x01\x02\x12\'\n\x1f\x65phemeral_private_key_encrypted\x18\x08 \x01(\t\x12!\n\x19payout_preimage_encrypted\x18\t \x01(\t\x12\x34\n\x07keymeld\x18\n \x01(\x0b\x32#.coordinator.v1.KeymeldRegistration\x12\x34\n\ncreated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1a\n\x0cplayer_index\x18\x0c \x01(\x05\x42\x04\xe2\x41\x01\x03\x12#\n\x15\x65scrow_release_signed\x18\r \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x66unding_signed\x18\x0e \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x42\n\x12scored_predictions\x18\x0f \x03(\x0b\x32 .coordinator.v1.ScoredPredictionB\x04\xe2\x41\x01\x03\"\xbb\x01\n\x10ScoredPrediction\x12\x0f\n\x07station\x18\x01 \x01(\t\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12.\n\nprediction\x18\x03 \x01(\x0e\x32\x1a.coordinator.v1.Prediction\x12\x15\n\x08\x66orecast\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08observed\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06points\x18\x06 \x01(\x05\x42\x0b\n\t_forecastB\x0b\n\t_observed\"@\n\x12\x43reateEntryRequest\x12*\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x15.coordinator.v1.EntryB\x04\xe2\x41\x01\x02\";\n\x13\x43reateEntryResponse\x12$\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x15.coordinator.v1.Entry\"p\n\x12UpdateEntryRequest\x12\x16\n\x08\x65ntry_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x42\n\x15\x65xpected_observations\x18\x02 \x03(\x0b\x32#.coordinator.v1.ExpectedObservation\";\n\x13UpdateEntryResponse\x12$\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x15.coordinator.v1.Entry\")\n\x0fGetEntryRequest\x12\x16\n\x08\x65ntry_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"8\n\x10GetEntryResponse\x12$\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x15.coordinator.v1.Entry\"S\n\x12ListEntriesRequest\x12\x16\n\x0e\x63ompetition_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"V\n\x13ListEntriesResponse\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.coordinator.v1.Entry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"n\n\x17SubmitSignaturesRequest\x12\x16\n\x08\x65ntry_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12 \n\x18\x65scrow_release_signature\x18\x02 \x01(\t\x12\x19\n\x11\x66unding_signature\x18\x03 \x01(\t\"@\n\x18SubmitSignaturesResponse\x12$\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x15.coordinator.v1.Entry*g\n\nPrediction\x12\x1a\n\x16PREDICTION_UNSPECIFIED\x10\x00\x12\x13\n\x0fPREDICTION_OVER\x10\x01\x12\x12\n\x0ePREDICTION_PAR\x10\x02\x12\x14\n\x10PREDICTION_UNDER\x10\x03\x32\xa0\x05\n\x0c\x45ntryService\x12}\n\x0b\x43reateEntry\x12\".coordinator.v1.CreateEntryRequest\x1a#.coordinator.v1.CreateEntryResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x0f/api/v1/entries:\x05\x65ntryb\x05\x65ntry\x12\x84\x01\n\x0bUpdateEntry\x12\".coordinator.v1.UpdateEntryRequest\x1a#.coordinator.v1.UpdateEntryResponse\",\x82\xd3\xe4\x93\x02&2\x1a/api/v1/entries/{entry_id}:\x01*b\x05\x65ntry\x12x\n\x08GetEntry\x12\x1f.coordinator.v1.GetEntryRequest\x1a .coordinator.v1.GetEntryResponse\")\x82\xd3\xe4\x93\x02#\x12\x1a/api/v1/entries/{entry_id}b\x05\x65ntry\x12o\n\x0bListEntries\x12\".coordinator.v1.ListEntriesRequest\x1a#.coordinator.v1.ListEntriesResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/api/v1/entries\x12\x9e\x01\n\x10SubmitSignatures\x12\'.coordinator.v1.SubmitSignaturesRequest\x1a(.coordinator.v1.SubmitSignaturesResponse\"7\x82\xd3\xe4\x93\x02\x31\"%/api/v1/entries/{entry_id}/signatures:\x01*b\x05\x65ntryb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,6 +58,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENTRY'].fields_by_name['escrow_release_signed']._serialized_options = b'\342A\001\003'
   _globals['_ENTRY'].fields_by_name['funding_signed']._loaded_options = None
   _globals['_ENTRY'].fields_by_name['funding_signed']._serialized_options = b'\342A\001\003'
+  _globals['_ENTRY'].fields_by_name['scored_predictions']._loaded_options = None
+  _globals['_ENTRY'].fields_by_name['scored_predictions']._serialized_options = b'\342A\001\003'
   _globals['_CREATEENTRYREQUEST'].fields_by_name['entry']._loaded_options = None
   _globals['_CREATEENTRYREQUEST'].fields_by_name['entry']._serialized_options = b'\342A\001\002'
   _globals['_UPDATEENTRYREQUEST'].fields_by_name['entry_id']._loaded_options = None
@@ -76,8 +78,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENTRYSERVICE'].methods_by_name['ListEntries']._serialized_options = b'\202\323\344\223\002\021\022\017/api/v1/entries'
   _globals['_ENTRYSERVICE'].methods_by_name['SubmitSignatures']._loaded_options = None
   _globals['_ENTRYSERVICE'].methods_by_name['SubmitSignatures']._serialized_options = b'\202\323\344\223\0021\"%/api/v1/entries/{entry_id}/signatures:\001*b\005entry'
-  _globals['_PREDICTION']._serialized_start=1856
-  _globals['_PREDICTION']._serialized_end=1959
+  _globals['_PREDICTION']._serialized_start=2114
+  _globals['_PREDICTION']._serialized_end=2217
   _globals['_EXPECTEDOBSERVATION']._serialized_start=142
   _globals['_EXPECTEDOBSERVATION']._serialized_end=262
   _globals['_KEYMELDREGISTRATION']._serialized_start=265
@@ -87,27 +89,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENCLAVECIPHERTEXT']._serialized_start=506
   _globals['_ENCLAVECIPHERTEXT']._serialized_end=595
   _globals['_ENTRY']._serialized_start=598
-  _globals['_ENTRY']._serialized_end=1100
-  _globals['_CREATEENTRYREQUEST']._serialized_start=1102
-  _globals['_CREATEENTRYREQUEST']._serialized_end=1166
-  _globals['_CREATEENTRYRESPONSE']._serialized_start=1168
-  _globals['_CREATEENTRYRESPONSE']._serialized_end=1227
-  _globals['_UPDATEENTRYREQUEST']._serialized_start=1229
-  _globals['_UPDATEENTRYREQUEST']._serialized_end=1341
-  _globals['_UPDATEENTRYRESPONSE']._serialized_start=1343
-  _globals['_UPDATEENTRYRESPONSE']._serialized_end=1402
-  _globals['_GETENTRYREQUEST']._serialized_start=1404
-  _globals['_GETENTRYREQUEST']._serialized_end=1445
-  _globals['_GETENTRYRESPONSE']._serialized_start=1447
-  _globals['_GETENTRYRESPONSE']._serialized_end=1503
-  _globals['_LISTENTRIESREQUEST']._serialized_start=1505
-  _globals['_LISTENTRIESREQUEST']._serialized_end=1588
-  _globals['_LISTENTRIESRESPONSE']._serialized_start=1590
-  _globals['_LISTENTRIESRESPONSE']._serialized_end=1676
-  _globals['_SUBMITSIGNATURESREQUEST']._serialized_start=1678
-  _globals['_SUBMITSIGNATURESREQUEST']._serialized_end=1788
-  _globals['_SUBMITSIGNATURESRESPONSE']._serialized_start=1790
-  _globals['_SUBMITSIGNATURESRESPONSE']._serialized_end=1854
-  _globals['_ENTRYSERVICE']._serialized_start=1962
-  _globals['_ENTRYSERVICE']._serialized_end=2634
+  _globals['_ENTRY']._serialized_end=1168
+  _globals['_SCOREDPREDICTION']._serialized_start=1171
+  _globals['_SCOREDPREDICTION']._serialized_end=1358
+  _globals['_CREATEENTRYREQUEST']._serialized_start=1360
+  _globals['_CREATEENTRYREQUEST']._serialized_end=1424
+  _globals['_CREATEENTRYRESPONSE']._serialized_start=1426
+  _globals['_CREATEENTRYRESPONSE']._serialized_end=1485
+  _globals['_UPDATEENTRYREQUEST']._serialized_start=1487
+  _globals['_UPDATEENTRYREQUEST']._serialized_end=1599
+  _globals['_UPDATEENTRYRESPONSE']._serialized_start=1601
+  _globals['_UPDATEENTRYRESPONSE']._serialized_end=1660
+  _globals['_GETENTRYREQUEST']._serialized_start=1662
+  _globals['_GETENTRYREQUEST']._serialized_end=1703
+  _globals['_GETENTRYRESPONSE']._serialized_start=1705
+  _globals['_GETENTRYRESPONSE']._serialized_end=1761
+  _globals['_LISTENTRIESREQUEST']._serialized_start=1763
+  _globals['_LISTENTRIESREQUEST']._serialized_end=1846
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=1848
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=1934
+  _globals['_SUBMITSIGNATURESREQUEST']._serialized_start=1936
+  _globals['_SUBMITSIGNATURESREQUEST']._serialized_end=2046
+  _globals['_SUBMITSIGNATURESRESPONSE']._serialized_start=2048
+  _globals['_SUBMITSIGNATURESRESPONSE']._serialized_end=2112
+  _globals['_ENTRYSERVICE']._serialized_start=2220
+  _globals['_ENTRYSERVICE']._serialized_end=2892
 # @@protoc_insertion_point(module_scope)

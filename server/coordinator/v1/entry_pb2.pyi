@@ -182,6 +182,7 @@ class Entry(_message.Message):
     PLAYER_INDEX_FIELD_NUMBER: _builtins.int
     ESCROW_RELEASE_SIGNED_FIELD_NUMBER: _builtins.int
     FUNDING_SIGNED_FIELD_NUMBER: _builtins.int
+    SCORED_PREDICTIONS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, chosen by the client; empty: the server chooses."""
     competition_id: _builtins.str
@@ -216,6 +217,10 @@ class Entry(_message.Message):
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was taken."""
 
+    @_builtins.property
+    def scored_predictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoredPrediction]:
+        """What each prediction has earned so far. GetEntry fills it in, from when the observation window starts."""
+
     def __init__(
         self,
         *,
@@ -233,14 +238,64 @@ class Entry(_message.Message):
         player_index: _builtins.int = ...,
         escrow_release_signed: _builtins.bool = ...,
         funding_signed: _builtins.bool = ...,
+        scored_predictions: _abc.Iterable[Global___ScoredPrediction] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "keymeld", b"keymeld"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["competition_id", b"competition_id", "created_at", b"created_at", "ephemeral_private_key_encrypted", b"ephemeral_private_key_encrypted", "ephemeral_pubkey", b"ephemeral_pubkey", "escrow_release_signed", b"escrow_release_signed", "expected_observations", b"expected_observations", "funding_signed", b"funding_signed", "id", b"id", "keymeld", b"keymeld", "owner_pubkey", b"owner_pubkey", "payout_hash", b"payout_hash", "payout_preimage_encrypted", b"payout_preimage_encrypted", "player_index", b"player_index", "ticket_id", b"ticket_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["competition_id", b"competition_id", "created_at", b"created_at", "ephemeral_private_key_encrypted", b"ephemeral_private_key_encrypted", "ephemeral_pubkey", b"ephemeral_pubkey", "escrow_release_signed", b"escrow_release_signed", "expected_observations", b"expected_observations", "funding_signed", b"funding_signed", "id", b"id", "keymeld", b"keymeld", "owner_pubkey", b"owner_pubkey", "payout_hash", b"payout_hash", "payout_preimage_encrypted", b"payout_preimage_encrypted", "player_index", b"player_index", "scored_predictions", b"scored_predictions", "ticket_id", b"ticket_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Entry: _TypeAlias = Entry  # noqa: Y015
+
+@_typing.final
+class ScoredPrediction(_message.Message):
+    """A prediction, what it is compared with, and what it has earned so far."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATION_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    PREDICTION_FIELD_NUMBER: _builtins.int
+    FORECAST_FIELD_NUMBER: _builtins.int
+    OBSERVED_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    station: _builtins.str
+    """Station."""
+    metric: _builtins.str
+    """Metric."""
+    prediction: Global___Prediction.ValueType
+    """What was predicted."""
+    forecast: _builtins.float
+    """The forecast; not set while unknown."""
+    observed: _builtins.float
+    """What was observed so far; not set while nothing was."""
+    points: _builtins.int
+    """Points so far."""
+    def __init__(
+        self,
+        *,
+        station: _builtins.str = ...,
+        metric: _builtins.str = ...,
+        prediction: Global___Prediction.ValueType = ...,
+        forecast: _builtins.float | None = ...,
+        observed: _builtins.float | None = ...,
+        points: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_forecast", b"_forecast", "_observed", b"_observed", "forecast", b"forecast", "observed", b"observed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_forecast", b"_forecast", "_observed", b"_observed", "forecast", b"forecast", "metric", b"metric", "observed", b"observed", "points", b"points", "prediction", b"prediction", "station", b"station"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__forecast: _TypeAlias = _typing.Literal["forecast"]  # noqa: Y015
+    _WhichOneofArgType__forecast: _TypeAlias = _typing.Literal["_forecast", b"_forecast"]  # noqa: Y015
+    _WhichOneofReturnType__observed: _TypeAlias = _typing.Literal["observed"]  # noqa: Y015
+    _WhichOneofArgType__observed: _TypeAlias = _typing.Literal["_observed", b"_observed"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__forecast) -> _WhichOneofReturnType__forecast | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__observed) -> _WhichOneofReturnType__observed | None: ...
+
+Global___ScoredPrediction: _TypeAlias = ScoredPrediction  # noqa: Y015
 
 @_typing.final
 class CreateEntryRequest(_message.Message):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from coordinator.api.call import current_call, current_caller
-from coordinator.api.convert import entry_message, observations_from
+from coordinator.api.convert import entry_message, observations_from, scored_prediction
 from coordinator.api.paging import page_size, page_token, position_of
 from coordinator.core import Core
 from coordinator.operations import entries, listing
 from coordinator.operations.entries import EnclaveCiphertext, KeymeldRegistration, NewEntry
+from coordinator.operations.leaderboard import Leaderboards
+from coordinator.ports.oracle import OracleError
 from coordinator.store.models import EntryRow
 from coordinator.v1 import entry_pb2 as pb
 from coordinator.v1.entry_pb2_grpc import EntryServiceServicer
@@ -20,6 +23,7 @@ class EntryService(EntryServiceServicer):
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._leaderboards = Leaderboards(core)
 
     async def CreateEntry(self, request: pb.CreateEntryRequest, context: Any) -> pb.CreateEntryResponse:
         """See proto."""
@@ -39,7 +43,14 @@ class EntryService(EntryServiceServicer):
 
     async def GetEntry(self, request: pb.GetEntryRequest, context: Any) -> pb.GetEntryResponse:
         """See proto."""
-        return pb.GetEntryResponse(entry=await self._message(await entries.find_entry(request.entry_id)))
+        entry = await entries.find_entry(request.entry_id)
+        message = await self._message(entry)
+        record = await self._core.competitions.load(entry.competition_id)
+        # Without the oracle's answer the entry is shown all the same.
+        with suppress(OracleError):
+            scored = await self._leaderboards.predictions(record, entry)
+            message.scored_predictions.extend(map(scored_prediction, scored))
+        return pb.GetEntryResponse(entry=message)
 
     async def ListEntries(self, request: pb.ListEntriesRequest, context: Any) -> pb.ListEntriesResponse:
         """See proto."""

@@ -805,6 +805,36 @@ class Entry(betterproto.Message):
     funding_signed: bool = betterproto.bool_field(14)
     """The funding signature is stored."""
 
+    scored_predictions: List["ScoredPrediction"] = betterproto.message_field(15)
+    """
+    What each prediction has earned so far. GetEntry fills it in, from when the observation window starts.
+    """
+
+
+@dataclass(eq=False, repr=False)
+class ScoredPrediction(betterproto.Message):
+    """
+    A prediction, what it is compared with, and what it has earned so far.
+    """
+
+    station: str = betterproto.string_field(1)
+    """Station."""
+
+    metric: str = betterproto.string_field(2)
+    """Metric."""
+
+    prediction: "Prediction" = betterproto.enum_field(3)
+    """What was predicted."""
+
+    forecast: Optional[float] = betterproto.double_field(4, optional=True)
+    """The forecast; not set while unknown."""
+
+    observed: Optional[float] = betterproto.double_field(5, optional=True)
+    """What was observed so far; not set while nothing was."""
+
+    points: int = betterproto.int32_field(6)
+    """Points so far."""
+
 
 @dataclass(eq=False, repr=False)
 class CreateEntryRequest(betterproto.Message):

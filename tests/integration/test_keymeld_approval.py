@@ -4,8 +4,10 @@ else, a player that never comes, and a keymeld that was told not to ask."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
+import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -393,6 +395,49 @@ async def take_session_id(table: Table) -> None:
         )
         own = UserCredentials(NostrKey.generate().secret_bytes)
         await stranger.initialize(session_id, credentials, own, reservation)
+
+
+@pytest.mark.parametrize("path", ["/initialize", "/participants", "/signing"])
+async def test_a_core_that_dies_in_the_middle_goes_on_with_the_same_sessions(
+    tmp_path: Path, path: str
+) -> None:
+    """It is stopped while keymeld takes its time over a request, whose answer it never sees."""
+    async with running_table(tmp_path, required=False) as table:
+        await table.seat(3)
+        await table.world.escrow_planned(table.competition_id)
+        await order(table, kind="delay", match=path, seconds=2, times=2)
+        for player in table.players:
+            await player.sign_release()
+        store = tmp_path / "keymeld" / "keymeld.sqlite3"
+        in_time = {"/initialize": "keygens", "/participants": "keygens", "/signing": "participants"}[path]
+
+        async def under_way() -> bool:
+            await table.world.chain.mine()
+            state = (await table.world.core.competitions.load(table.competition_id)).status.name
+            waited_for = "awaiting_signing" if path == "/signing" else "awaiting_keygen"
+            return state == waited_for and bool(rows(store, in_time))
+
+        await until(under_way)
+        await table.restart()
+        await table.world.wait_for(table.competition_id, "funding_ready")
+        agreed = set(table.players[0].agreement.keygen_session_ids)
+        assert {session_id for session_id, *_ in rows(store, "keygens")} == agreed
+        # 26 signatures: of each keygen session as many batches of ten as it needs, and no more.
+        signings = [(one[1], len(json.loads(one[4]))) for one in rows(store, "signings")]
+        assert sum(items for _, items in signings) == 26
+        assert len(signings) == sum(
+            -(-sum(items for session_id, items in signings if session_id == agreed_id) // 10)
+            for agreed_id in agreed
+        )
+        for player in table.players:
+            await player.sign_funding()
+        await table.world.wait_for(table.competition_id, "awaiting_attestation", mining=True)
+
+
+def rows(store: Path, table: str) -> list[tuple[Any, ...]]:
+    """What devnet's keymeld keeps."""
+    with contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as database:
+        return database.execute(f"SELECT * FROM {table}").fetchall()
 
 
 async def test_a_field_that_the_sessions_cannot_hold_is_refused_with_the_numbers(tmp_path: Path) -> None:

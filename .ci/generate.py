@@ -17,6 +17,8 @@ API = sorted((ROOT / "proto/coordinator/v1").glob("*.proto"))
 LND = sorted((ROOT / "proto/coordinator/lnd").glob("*.proto"))
 # Folders that hold nothing but generated files, and one __init__.py that says so.
 GENERATED = ("server/coordinator/v1", "server/coordinator/lnd", "clients/python/coordinator_client/proto")
+# The same API with its comments, for the gateway's OpenAPI document.
+DESCRIBED = "gateway/coordinator_gateway/api.binpb"
 KEPT = ("server/coordinator/v1/__init__.py", "server/coordinator/lnd/__init__.py")
 
 
@@ -30,6 +32,8 @@ def main() -> int:
         fresh = Path(folder)
         generate(fresh)
         stale = [path for generated in GENERATED for path in differences(fresh / generated, generated)]
+        if not same(fresh / DESCRIBED, ROOT / DESCRIBED):
+            stale.append(DESCRIBED)
         if check:
             for path in stale:
                 print(f"{path} is not what proto/ says; run `make generate` and commit", file=sys.stderr)
@@ -56,6 +60,8 @@ def generate(into: Path) -> None:
         f"--mypy_grpc_out=quiet:{server}",
     )
     protoc(API, f"--python_betterproto_out={client}")
+    (into / DESCRIBED).parent.mkdir(parents=True)
+    protoc(API, "--include_source_info", f"--descriptor_set_out={into / DESCRIBED}")
     for path in KEPT:
         shutil.copyfile(ROOT / path, into / path)
 

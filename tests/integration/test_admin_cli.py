@@ -386,10 +386,8 @@ async def test_a_core_that_is_not_there_or_does_not_answer(admin: AdminCli) -> N
             assert ended.error["reason"] == "UNAVAILABLE"
         # Listens and says nothing.
         free.listen()
-        started = time.monotonic()
         silent = await admin("list", "--address", nobody, "--timeout", "0.5")
         assert silent.code == 7
-        assert time.monotonic() - started < 10
         lost = await admin("create", *TERMS, *TIMES, "--address", nobody, "--timeout", "0.5")
         assert lost.code == 7
         assert "`show 0" in lost.err

@@ -9,7 +9,7 @@ from coordinator_client import rest
 from coordinator_client.errors import ApiError, FieldError, MalformedAnswer, Unavailable
 from coordinator_client.proto.coordinator import v1
 from coordinator_client.retry import retry_delay
-from support.client import BASE, KEY, client, problem, signer
+from support.client import BASE, KEY, Handler, client, problem, signer
 
 
 @pytest.fixture(autouse=True)
@@ -71,21 +71,55 @@ async def test_reads_are_tried_again_with_a_new_signature(trouble: str | int) ->
     assert len(set(events)) == 3
 
 
-async def test_reads_give_up_in_the_end_and_writes_at_once() -> None:
-    calls = 0
+def late(requests: list[httpx.Request]) -> Handler:
+    """Takes notes and never answers."""
 
     def answer(request: httpx.Request) -> httpx.Response:
-        nonlocal calls
-        calls += 1
+        requests.append(request)
         raise httpx.ReadTimeout("late", request=request)
 
-    async with client(answer) as api:
+    return answer
+
+
+async def test_reads_give_up_in_the_end_and_writes_at_once() -> None:
+    requests: list[httpx.Request] = []
+    async with client(late(requests)) as api:
         with pytest.raises(Unavailable, match="ReadTimeout"):
             await api.competition("x")
-        assert calls == 4
+        assert len(requests) == 4
         with pytest.raises(Unavailable):
-            await api.request_ticket("x")
-        assert calls == 5
+            await api.submit_signatures("x", funding_signature="30")
+        assert len(requests) == 5
+    assert all("idempotency-key" not in request.headers for request in requests)
+
+
+async def test_what_makes_something_is_repeated_with_one_idempotency_key() -> None:
+    requests: list[httpx.Request] = []
+    async with client(late(requests)) as api:
+        for make in (
+            lambda: api.request_ticket("x"),
+            lambda: api.create_entry(v1.Entry()),
+            lambda: api.request_payout("x", "y", "lnbc"),
+        ):
+            requests.clear()
+            with pytest.raises(Unavailable):
+                await make()
+            keys = {request.headers["idempotency-key"] for request in requests}
+            assert (len(requests), len(keys)) == (4, 1)
+            assert len({signer(request)[1] for request in requests}) == 4
+
+
+async def test_another_call_has_another_idempotency_key() -> None:
+    keys = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers["idempotency-key"])
+        return httpx.Response(200, json={"id": "x"})
+
+    async with client(answer) as api:
+        await api.request_ticket("x")
+        await api.request_ticket("x")
+    assert len(set(keys)) == 2
 
 
 async def test_a_refusal_tells_reason_fields_and_when_to_try_again() -> None:

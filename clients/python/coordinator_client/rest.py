@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
@@ -36,7 +37,7 @@ from coordinator_client.retry import retry_delay
 
 M = TypeVar("M", bound=betterproto.Message)
 
-_GET_ATTEMPTS: Final = 4
+_ATTEMPTS: Final = 4
 
 Query = Mapping[str, str | int | bool | Sequence[str]]
 
@@ -45,8 +46,9 @@ class RestClient:
     """Talks to one coordinator. Use as an async context manager, or call `aclose`.
 
     Every method raises `ApiError` if the coordinator refuses, `Unavailable` if there is no answer and
-    `MalformedAnswer` if the answer is not what the API promises. Reads are tried a few times; writes are not,
-    as only the caller knows what repeating means. All of them may be repeated with the same arguments.
+    `MalformedAnswer` if the answer is not what the API promises. Reads are tried a few times, and so is what
+    makes something (a ticket, an entry, a payout), all attempts with one `Idempotency-Key`. Other writes are
+    not; they may be repeated with the same arguments.
     """
 
     def __init__(
@@ -147,7 +149,7 @@ class RestClient:
 
     async def request_ticket(self, competition_id: str) -> Ticket:
         """Reserves a place; the reserved and unpaid ticket if there is one."""
-        return await self._post(Ticket, _path("competitions", competition_id, "ticket"), {})
+        return await self._make(Ticket, _path("competitions", competition_id, "ticket"), {})
 
     async def ticket(self, competition_id: str, ticket_id: str) -> Ticket:
         """The caller's ticket."""
@@ -156,7 +158,7 @@ class RestClient:
 
     async def create_entry(self, entry: Entry) -> Entry:
         """Submits an entry on the caller's paid ticket."""
-        return await self._post(Entry, "/api/v1/entries", to_json(entry))
+        return await self._make(Entry, "/api/v1/entries", to_json(entry))
 
     async def update_entry(self, entry_id: str, observations: Sequence[ExpectedObservation]) -> Entry:
         """Changes an entry's predictions."""
@@ -206,7 +208,7 @@ class RestClient:
             "ephemeral_private_key": ephemeral_private_key,
         }
         path = _path("competitions", competition_id, "entries", entry_id, "payout")
-        return await self._post(Payout, path, body)
+        return await self._make(Payout, path, body)
 
     async def hand_over_key(self, competition_id: str, entry_id: str, ephemeral_private_key: str) -> Payout:
         """Gives a paid entry's ephemeral key, for a cooperative close."""
@@ -237,11 +239,19 @@ class RestClient:
         return headers
 
     async def _get(self, kind: type[M], path: str, query: Query | None = None) -> M:
-        for attempt in range(_GET_ATTEMPTS):
+        return await self._repeated(lambda: self._call(kind, "GET", path, query=query))
+
+    async def _make(self, kind: type[M], path: str, body: Mapping[str, Any]) -> M:
+        """A POST that takes an `Idempotency-Key`."""
+        key = secrets.token_hex(16)
+        return await self._repeated(lambda: self._call(kind, "POST", path, body=body, idempotency_key=key))
+
+    async def _repeated(self, call: Callable[[], Awaitable[M]]) -> M:
+        for attempt in range(_ATTEMPTS):
             try:
-                return await self._call(kind, "GET", path, query=query)
+                return await call()
             except Unavailable:
-                if attempt == _GET_ATTEMPTS - 1:
+                if attempt == _ATTEMPTS - 1:
                     raise
             await asyncio.sleep(retry_delay(attempt))
         raise AssertionError("the last attempt returns or raises")
@@ -257,13 +267,15 @@ class RestClient:
         *,
         query: Query | None = None,
         body: Mapping[str, Any] | None = None,
+        idempotency_key: str = "",
     ) -> M:
         url = self.url(path, query)
         raw = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        headers = self.headers(url, method, raw)
+        if idempotency_key:
+            headers["idempotency-key"] = idempotency_key
         try:
-            response = await self.http.request(
-                method, url, content=raw, headers=self.headers(url, method, raw)
-            )
+            response = await self.http.request(method, url, content=raw, headers=headers)
         except httpx.HTTPError as error:
             raise Unavailable(f"{method} {path}: {type(error).__name__}") from error
         if response.status_code != 200:

@@ -229,6 +229,9 @@ export interface Entry {
   escrow_release_signed: boolean;
   /** The funding signature is stored. */
   funding_signed: boolean;
+  /**
+   * What each prediction has earned so far. GetEntry fills it in, from when the observation window starts.
+   */
   scored_predictions: ScoredPrediction[];
 }
 
@@ -511,7 +514,7 @@ export interface Payout {
   state: PayoutState;
   /** What is paid: the value of the winner's split output. */
   amount_sats: number;
-  /** The invoice that was given. */
+  /** The invoice that was given, or that the destination gave. */
   payment_request: string;
   /** Payment hash, hex. */
   payment_hash: string;
@@ -527,6 +530,7 @@ export interface Payout {
   player_index: number;
   /** How often a payment was attempted. */
   attempts: number;
+  /** The Lightning address or LNURL that gave the invoice; empty if an invoice was given. */
   destination: string;
 }
 
@@ -584,12 +588,19 @@ export interface Problem {
   retry_after_seconds?: number;
 }
 
+/** A prediction, what it is compared with, and what it has earned so far. */
 export interface ScoredPrediction {
+  /** Station. */
   station: string;
+  /** Metric. */
   metric: string;
+  /** What was predicted. */
   prediction: Prediction;
+  /** The forecast; not set while unknown. */
   forecast: number | null;
+  /** What was observed so far; not set while nothing was. */
   observed: number | null;
+  /** Points so far. */
   points: number;
 }
 
@@ -815,13 +826,19 @@ export interface KeymeldRegistrationInput {
   require_signing_approval?: boolean;
 }
 
-/** As a request has it. */
+/** A prediction, what it is compared with, and what it has earned so far. As a request has it. */
 export interface ScoredPredictionInput {
+  /** Station. */
   station?: string;
+  /** Metric. */
   metric?: string;
+  /** What was predicted. */
   prediction?: Prediction;
+  /** The forecast; not set while unknown. */
   forecast?: number | null;
+  /** What was observed so far; not set while nothing was. */
   observed?: number | null;
+  /** Points so far. */
   points?: number;
 }
 
@@ -1214,9 +1231,12 @@ export interface RequestPayoutRequest {
   competition_id: string;
   /** UUIDv7. */
   entry_id: string;
-  /** BOLT11 invoice of exactly amount_sats. */
+  /**
+   * BOLT11 invoice of exactly amount_sats, or a Lightning address (name@domain) or LNURL-pay code (lnurl1...)
+   * that takes that amount.
+   */
   payment_request: string;
-  /** 32 bytes hex; needed only if the invoice's payment hash is not the payout hash. */
+  /** 32 bytes hex; needed if the invoice's payment hash is not the payout hash, so always with an address. */
   payout_preimage?: string;
   /** 32 bytes hex; optional, see HandOverKey. */
   ephemeral_private_key?: string;
@@ -1256,7 +1276,9 @@ export class PayoutService {
    * payout hash: paying it reveals the payout preimage, nothing has to be given in advance. With any other
    * invoice the payout preimage must be given. FAILED_PRECONDITION unless the entry won and the outcome is on
    * chain. Repeating it with the same invoice returns the same payout; a new invoice is accepted only when
-   * the attempt before has failed for good.
+   * the attempt before has failed for good. Instead of an invoice a Lightning address (LUD-16) or an
+   * LNURL-pay code (LUD-01, LUD-06) can be given: the coordinator asks there for an invoice and checks it.
+   * Repeating it returns the same payout, and after a failure asks for a new invoice.
    */
   requestPayout(
     request: RequestPayoutRequest,

@@ -1,7 +1,4 @@
-"""Outside services that break: a proxy in front of a HTTP service, and an LND server that misbehaves.
-
-Whatever is broken is asked again and again; `asked` counts, so that a test knows whether anybody noticed.
-"""
+"""Outside services that break: a proxy in front of a HTTP service, and an LND server that misbehaves."""
 
 from __future__ import annotations
 
@@ -64,7 +61,6 @@ class HttpProxy:
         self._server: asyncio.Server | None = None
         self._port = 0
         self._connections: set[asyncio.Task[None]] = set()
-        self.asked = 0
 
     @property
     def url(self) -> str:
@@ -113,7 +109,6 @@ class HttpProxy:
 
     async def _fail(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        self.asked += 1
         match self._fault:
             case Fault.CUT:
                 return
@@ -167,7 +162,6 @@ class LndFaults:
     def __init__(self) -> None:
         self._fault: Fault | None = None
         self._healed = asyncio.Event()
-        self.asked = 0
 
     async def break_(self, fault: Fault) -> None:
         """From now on."""
@@ -183,7 +177,6 @@ class LndFaults:
         """What serves a call instead of the real handler."""
         if self._fault is None:
             return real
-        self.asked += 1
         fault = self._fault
 
         async def fail(_: Any, context: Any) -> bytes:

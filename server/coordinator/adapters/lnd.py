@@ -6,6 +6,7 @@ LND reports most failures as gRPC code UNKNOWN with a text (plain Go errors), so
 
 from __future__ import annotations  # some of gRPC's generics exist for type checkers only
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from hashlib import sha256
@@ -295,10 +296,13 @@ class LndLightning(Lightning):
         request = router_pb2.TrackPaymentRequest(payment_hash=payment_hash)
         try:
             tracking = self._payments(self._router.TrackPaymentV2, request, payment_hash)
-            async with aclosing(tracking) as payments:
+            # The node tells at once where a payment stands; only what follows may take its time.
+            async with aclosing(tracking) as payments, asyncio.timeout(self._timeout_seconds):
                 return await anext(payments)
         except PaymentNotFound:
             return None
+        except TimeoutError:
+            raise LightningUnavailable("the node does not say where the payment stands") from None
 
     async def follow_payment(self, payment_hash: bytes) -> AsyncIterator[Payment]:
         """See `Lightning.follow_payment`."""

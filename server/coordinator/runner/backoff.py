@@ -21,6 +21,11 @@ class Backoff:
         """Something worked: the next pause is the shortest again."""
         self._next_seconds = self._first_seconds
 
+    @property
+    def next_seconds(self) -> float:
+        """How long the next pause is at most."""
+        return self._next_seconds
+
     async def wait(self) -> None:
         """The next pause: half of its length to all of it."""
         seconds = self._next_seconds

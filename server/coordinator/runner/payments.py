@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
+from dataclasses import dataclass
 from typing import Final
 
 from coordinator.core import Core
@@ -38,12 +40,23 @@ _FAILURES: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a payment does not go on: what its last attempt met, and when the next is due at the latest."""
+
+    competition_id: str
+    text: str
+    attempts: int
+    next_attempt_at: int
+
+
 class PaymentDriver:
     """Keeps at most one task per payment; its truth is in the store and in the node."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._problems: dict[str, Problem] = {}
 
     async def drive(self, competition_id: str) -> None:
         """Starts what was requested and follows what is in flight, each until it is over."""
@@ -55,6 +68,11 @@ class PaymentDriver:
         for payment_hash in [key for key, task in self._tasks.items() if task.done()]:
             del self._tasks[payment_hash]
 
+    def problem(self, competition_id: str) -> Problem | None:
+        """What keeps one of a competition's payments from going on, if anything does."""
+        found = (each for each in self._problems.values() if each.competition_id == competition_id)
+        return next(found, None)
+
     async def stop(self) -> None:
         """Ends the tasks; payments in flight go on in the node and are found there at the next start."""
         for task in self._tasks.values():
@@ -64,15 +82,31 @@ class PaymentDriver:
     async def _pay(self, payout: PayoutRow) -> None:
         """Until the payment is over, however often the node is lost meanwhile."""
         backoff = Backoff()
-        while True:
-            try:
-                await self._follow(payout.entry_id, payout.payment_hash, backoff)
-                break
-            except LightningUnavailable as error:
-                log.warning("payout %s: the Lightning node does not answer: %s", payout.entry_id, error)
-            except Exception:
-                log.exception("payout %s: what became of its payment is not known yet", payout.entry_id)
-            await backoff.wait()
+        try:
+            while True:
+                try:
+                    await self._follow(payout.entry_id, payout.payment_hash, backoff)
+                    break
+                except LightningUnavailable as error:
+                    log.warning("payout %s: the Lightning node does not answer: %s", payout.entry_id, error)
+                    self._met(payout, error, backoff)
+                except Exception as error:
+                    log.exception("payout %s: what became of its payment is not known yet", payout.entry_id)
+                    self._met(payout, error, backoff)
+                await backoff.wait()
+        finally:
+            self._problems.pop(payout.payment_hash, None)
+        self._core.wake(payout.competition_id)
+
+    def _met(self, payout: PayoutRow, error: Exception, backoff: Backoff) -> None:
+        """Keeps it for whoever asks why nothing happens."""
+        before = self._problems.get(payout.payment_hash)
+        self._problems[payout.payment_hash] = Problem(
+            payout.competition_id,
+            f"payout of entry {payout.entry_id}: {type(error).__name__}: {error}",
+            before.attempts + 1 if before is not None else 1,
+            self._core.clock.now() + math.ceil(backoff.next_seconds),
+        )
         self._core.wake(payout.competition_id)
 
     async def _follow(self, entry_id: str, hash_hex: str, backoff: Backoff) -> None:

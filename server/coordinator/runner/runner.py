@@ -151,8 +151,7 @@ class Runner:
                 record = await self._core.competitions.load(competition_id)
                 await self._oracle.look(record.id, record.status)
                 wait = await self._step(record)
-                if record.last_error:
-                    await self._note(competition_id, 0, "", 0)
+                await self._note_success(record)
             except StaleState:
                 continue
             except GiveUp as reason:
@@ -168,6 +167,14 @@ class Runner:
             if wait > 0:
                 await asyncio.sleep(wait)
         self.wake(competition_id)
+
+    async def _note_success(self, record: CompetitionRecord) -> None:
+        """The step went well; what a payment beside it meets is an error all the same."""
+        problem = self._payments.problem(record.id)
+        if problem is not None:
+            await self._note(record.id, problem.attempts, problem.text, problem.next_attempt_at)
+        elif record.last_error:
+            await self._note(record.id, 0, "", 0)
 
     async def _note_error(
         self, competition_id: str, record: CompetitionRecord | None, error: Exception

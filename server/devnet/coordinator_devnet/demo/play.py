@@ -167,10 +167,12 @@ class Play:
                 self._resting = True
 
     async def _act(self, competition: Competition) -> None:
+        open_still = competition.state in (CompetitionState.CREATED, CompetitionState.COLLECTING_ENTRIES)
+        for index, player in enumerate(self._players):
+            # The last entry closes the field, and its answer may have been lost: then it is looked up.
+            if open_still or player.secrets.agreement is not None:
+                await self._join(index, player)
         match competition.state:
-            case CompetitionState.CREATED | CompetitionState.COLLECTING_ENTRIES:
-                for index, player in enumerate(self._players):
-                    await self._join(index, player)
             case CompetitionState.AWAITING_ESCROW:
                 await self._sign_releases()
             case CompetitionState.FUNDING_READY:

@@ -2,6 +2,9 @@
 
 import base64
 import json
+import re
+from dataclasses import fields
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -173,3 +176,16 @@ def test_content_security_policy() -> None:
 def test_https_is_for_good() -> None:
     assert "strict-transport-security" not in security_headers(GatewayConfig(public_url="http://x.example"))
     assert "strict-transport-security" in security_headers(GatewayConfig(public_url="https://x.example"))
+
+
+def test_every_setting_is_in_the_manual_with_its_default() -> None:
+    manual = Path(__file__).resolve().parents[2] / "docs" / "gateway.md"
+    described: dict[str, str] = {}
+    for line in manual.read_text().splitlines():
+        if line.startswith("| `"):
+            names, defaults = (re.findall(r"`([^`]+)`", cell) for cell in line.split("|")[1:3])
+            described |= dict(zip_longest(names, defaults, fillvalue=""))
+    settings = {setting.name.upper(): setting.default for setting in fields(GatewayConfig)}
+    assert described == {
+        name: str(default) if default not in (None, ()) else "" for name, default in settings.items()
+    }

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.contract.tx import Transaction
+from coordinator.domain.states import DeltaBroadcasted
 from coordinator.domain.wallet.locks import child_lock
 from coordinator.ports.chain import ChainUnavailable
 from coordinator.runner.lifting import MAX_CHILD_FEE_PERCENT, STUCK_BLOCKS
@@ -188,3 +189,31 @@ async def test_what_pays_what_the_estimate_asks_has_no_child(tmp_path: Path) -> 
             await world.restart()
         assert await children_of(txid) == []
         await world.wait_for(competition_id, "funding_ready", mining=True)
+
+
+async def test_a_split_that_sticks_is_helped_by_what_takes_a_sold_prize(tmp_path: Path) -> None:
+    async with running_world(tmp_path) as world:
+        competition_id, players = await entered(world, relative_locktime_blocks=100)
+        await world.funded(competition_id, players)
+        await world.oracle.attest(competition_id, (2, 0))
+        await world.outcome_confirmed(competition_id)
+        await world.take_payout(competition_id, players[2], hand_over=False)
+        await world.chain.mine(97)
+        await full_blocks(world, 20)
+        record = await world.wait_for(competition_id, "delta_broadcasted", mining=True)
+        assert isinstance(record.status, DeltaBroadcasted)
+        split = record.status.split_broadcast.txid
+
+        async def taken() -> bool:
+            status = await status_of(world, competition_id)
+            return isinstance(status, DeltaBroadcasted) and len(status.closings) == 1
+
+        await until(taken)
+        status = await status_of(world, competition_id)
+        assert isinstance(status, DeltaBroadcasted)
+        (closing,) = status.closings
+        child = await passed_by(world, closing.txid, 1)
+        assert await confirmations(world, split) == 0
+        assert await package_rate(world, split, closing.txid, str(child["txid"])) >= 20
+        await world.chain.mine()
+        assert await confirmations(world, split) == await confirmations(world, closing.txid) == 1

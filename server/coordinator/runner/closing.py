@@ -162,8 +162,11 @@ async def take_back(context: Context, record: CompetitionRecord, status: DeltaBr
         following = status.split_by_winner(broadcast_of(core, transaction), split_outcome)
         await decide(core, record, following, "split", transaction)
         return AT_ONCE
-    if seen is not Seen.CONFIRMED:
-        return AT_ONCE if seen is Seen.MOVED else LATER
+    if seen is Seen.MOVED:
+        return AT_ONCE
+    if await core.chain.transaction_status(status.split_broadcast.txid) is None:
+        return LATER
+    # Sold prizes need no confirmation of the split: what spends them helps it where it sticks.
     for closing in status.closings:
         try:
             await follow(core, record.id, "closing", closing)
@@ -215,9 +218,9 @@ async def _takeable(
     mine = core.keys(record.id).market_maker_secret
     payouts = {row.player_index: row for row in await PayoutRow.filter(competition_id=record.id)}
     tip = await core.chain.tip()
-    split_height = status.split_broadcast.block_height
-    assert split_height is not None
-    reclaimable = tip.height + 1 - split_height >= 2 * status.facts.terms.relative_locktime_blocks
+    height = status.split_broadcast.block_height
+    wait_blocks = 2 * status.facts.terms.relative_locktime_blocks
+    reclaimable = height is not None and tip.height + 1 - height >= wait_blocks
     inputs = []
     for player in unspent:
         payout = payouts.get(player)

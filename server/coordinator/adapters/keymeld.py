@@ -16,7 +16,6 @@ from coordinator.adapters.keymeld_batches import (
     Answer,
     Keys,
     Sealing,
-    aggregate_keys,
     pack_batches,
     read_answer,
     seal_batch,
@@ -92,7 +91,6 @@ class KeymeldAdapter:
             workers: where batches of big contracts are sealed, opened and verified; by default in threads.
         """
         self._workers = workers or Workers(0)
-        self._keys: tuple[object, GroupKeys] | None = None
         self._limits = limits or KeymeldLimits()
         self._client = KeymeldClient(
             base_url, timeout_seconds=request_timeout_seconds, tagged_tweaks=tagged_tweaks
@@ -179,11 +177,10 @@ class KeymeldAdapter:
         return await self._workers.run_sized(len(jobs), pack_batches, jobs, layout, self._limits)
 
     async def _group_keys(self, market_maker: bytes, plan: KeygenPlan, layout: Layout) -> GroupKeys:
-        """The keys of the latest plan are kept: whoever polls asks for them again."""
-        asked = (market_maker, _public_keys(plan), tuple(sorted(layout.session_of)))
-        if self._keys is None or self._keys[0] != asked:
-            self._keys = (asked, await self._workers.run_sized(len(asked[2]), aggregate_keys, *asked))
-        return self._keys[1]
+        winner_sets = tuple(layout.session_of)
+        return await self._workers.run_sized(
+            len(winner_sets), GroupKeys.aggregate, market_maker, _public_keys(plan), winner_sets
+        )
 
     def _layout(self, plan: KeygenPlan) -> Layout:
         return lay_out(
@@ -300,7 +297,8 @@ class _Keygen:
             )
         for participant in self._plan.participants:
             slot = slots[participant.user_id]
-            if not slot.claimed:
+            # Without any ciphertext there is nothing to register: the player does it itself, and is waited for.
+            if not slot.claimed and participant.encrypted_private_keys:
                 await self._register_player(session_id, participant, slot)
 
     async def _register_player(self, session_id: str, player: KeymeldParticipant, slot: Slot) -> None:

@@ -15,11 +15,9 @@ from coordinator_client.keymeld import KeymeldError, SessionCredentials, Signing
 from coordinator_client.keymeld.batch import seal_request
 from coordinator_client.keymeld.client import parse_signing_state
 from coordinator_client.keymeld.dlc import (
-    GroupKeys,
     KeymeldLimits,
     Layout,
     PackedBatch,
-    Winners,
     cut_batches,
     job_winners,
 )
@@ -76,13 +74,6 @@ def pack_batches(
         KeymeldLimitError: a job's set of winners is in no session.
     """
     return tuple([batch.pack(layout) for batch in cut_batches(jobs, layout, limits)])
-
-
-def aggregate_keys(
-    market_maker: bytes, players: tuple[bytes, ...], winner_sets: tuple[Winners, ...]
-) -> GroupKeys:
-    """See `GroupKeys.aggregate`."""
-    return GroupKeys.aggregate(market_maker, players, winner_sets)
 
 
 def seal_batch(batch: PackedBatch, signing_session_id: str, sealing: Sealing) -> bytes:

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.contract.payouts import outcome_key
 from coordinator.domain.competition import RosterPlayer
+from coordinator.domain.endings import ending_words
 from coordinator.domain.payouts import outcome_key_of
 from coordinator.domain.states import (
     Attested,
@@ -194,8 +195,7 @@ def _outcome(status: CompetitionStatus) -> str:
 def _failure_reason(status: CompetitionStatus) -> str:
     if not isinstance(status, Failed | Cancelled):
         return ""
-    money = "all payments were returned" if status.money_returned else "payments are being returned"
-    return f"{status.reason}; {money}"
+    return ending_words(status)
 
 
 def _transactions(status: CompetitionStatus) -> competition_pb2.CompetitionTransactions:

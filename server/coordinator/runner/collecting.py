@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coordinator.domain.competition import RosterPlayer
+from coordinator.domain.endings import ending_words
 from coordinator.domain.states import CollectingEntries, Created
 from coordinator.operations.listing import live_entries
 from coordinator.operations.tickets import cancel_ticket, reconcile_reserved
@@ -42,8 +43,9 @@ async def collect(context: Context, record: CompetitionRecord, status: Created |
         return await _close(context, record)
     if started:
         reason = f"only {len(entries)} of at least {terms.min_entries} entries when the window started"
-        told = [NewEvent("competition.cancelled", {"reason": reason})]
-        await core.competitions.advance(record, status.cancel(reason), core.clock.now(), told)
+        cancelled = status.cancel(reason)
+        told = [NewEvent("competition.cancelled", {"reason": ending_words(cancelled)})]
+        await core.competitions.advance(record, cancelled, core.clock.now(), told)
         return AT_ONCE
     return LATER
 

@@ -40,16 +40,20 @@ async def await_escrow(context: Context, record: CompetitionRecord, status: Awai
     late = core.clock.now() > status.deadline_at
     if status.escrow is None:
         if late:
-            raise GiveUp("the escrow could not be prepared in time")
+            raise GiveUp(
+                "the coordinator could not prepare the escrow in time: it had no coins for it, or no chain"
+            )
         return await _plan(context, record, status)
     unsigned = [entry.id for entry in await live_entries(record.id) if not entry.release_signature]
     if unsigned:
         if late:
-            raise GiveUp(f"{len(unsigned)} of {len(status.roster)} players did not sign in time")
+            raise GiveUp(
+                f"{len(unsigned)} of {len(status.roster)} players did not sign their escrow's release in time"
+            )
         return LATER
     tickets = await TicketRow.filter(competition_id=record.id, state=TicketState.ENTERED)
     if await unheld_tickets(core, tickets):
-        raise GiveUp("a player's payment is not held any more")
+        raise GiveUp("a player's payment was withdrawn or ran out before the escrow was sent")
     return await _broadcast(context, record, status, status.escrow)
 
 

@@ -39,7 +39,7 @@ async def complete_funding(context: Context, record: CompetitionRecord, status: 
         return LATER
     tickets = await TicketRow.filter(competition_id=record.id, state=TicketState.ENTERED)
     if len(tickets) != len(status.roster) or await unheld_tickets(core, tickets):
-        raise GiveUp("a player's payment is not held any more")
+        raise GiveUp("a player's payment was withdrawn or ran out before the contract was funded")
     await check_before_funding(core, record.id, status)
     coins = [to_wallet_coin(coin, core.wallet.keys) for coin in status.funding.coins]
     funding = await asyncio.to_thread(rebuild_funding, status, coins)

@@ -10,6 +10,7 @@ from typing import assert_never
 from coordinator.contracts import ContractCache
 from coordinator.core import Core
 from coordinator.domain import states
+from coordinator.domain.endings import ending_words
 from coordinator.domain.states import CANCELLABLE
 from coordinator.ports.chain import ChainUnavailable
 from coordinator.ports.keymeld import KeymeldUnavailable
@@ -199,10 +200,10 @@ class Runner:
         if not isinstance(status, CANCELLABLE):
             return
         log.warning("competition %s failed in %s: %s", competition_id, status.name, reason)
-        words = f"{reason}. Every payment is returned; nobody loses anything."
-        told = [NewEvent("competition.failed", {"reason": words, "failed_in": status.name})]
+        failed = status.fail(reason)
+        told = [NewEvent("competition.failed", {"reason": ending_words(failed), "failed_in": status.name})]
         with contextlib.suppress(StaleState):
-            await self._core.competitions.advance(record, status.fail(words), self._core.clock.now(), told)
+            await self._core.competitions.advance(record, failed, self._core.clock.now(), told)
 
     async def _step(self, record: CompetitionRecord) -> Next:
         context, status = self._context, record.status

@@ -325,6 +325,56 @@ async def test_a_player_who_never_approves_is_named_and_everybody_refunded(tmp_p
         assert [one.approved for one in approvals] == [True, True, False]
 
 
+async def test_players_who_register_themselves_leave_the_coordinator_nothing_to_drop(tmp_path: Path) -> None:
+    async with running_table(tmp_path) as table:
+        await table.seat(2, register=True)
+        await table.seat(1)
+        await table.world.escrow_planned(table.competition_id)
+        for player in table.players:
+            await player.sign_release()
+        first = asyncio.create_task(table.players[0].register_keys())
+        await table.world.wait_for(table.competition_id, "awaiting_keygen", mining=True)
+
+        async def waits_for_the_second() -> bool:
+            rows = (await table.status()).participant_approvals
+            return [(row.registered, row.missing) for row in rows] == [
+                (True, False),
+                (False, True),
+                (True, False),
+            ]
+
+        await until(waits_for_the_second)
+        assert (await table.status()).keygen_status == "collecting_participants"
+        await table.players[1].register_keys()
+        await first
+        approvals = await table.approve()
+        assert all(isinstance(approval, SigningApproval) for approval in approvals), approvals
+        await table.world.wait_for(table.competition_id, "funding_ready")
+        for player in table.players:
+            await player.sign_funding()
+        await table.world.wait_for(table.competition_id, "awaiting_attestation", mining=True)
+
+
+async def test_a_player_who_does_not_register_is_named_and_everybody_refunded(tmp_path: Path) -> None:
+    async with running_table(tmp_path, keygen_seconds=6) as table:
+        before = await wealth_of(table)
+        await table.seat(2)
+        await table.seat(1, register=True)
+        await table.world.escrow_planned(table.competition_id)
+        for player in table.players:
+            await player.sign_release()
+        await until(lambda: _mined_to_failure(table))
+        failed = await refunded(table, before)
+        assert failed.failed_in == "awaiting_keygen"
+        assert f"missing ticket {table.players[2].agreement.ticket_id}" in failed.reason
+        assert not any(player.agreement.ticket_id in failed.reason for player in table.players[:2])
+        status = await table.status()
+        assert (status.keygen_status, status.signing_status) == ("failed", "not_started")
+        assert [row.missing for row in status.participant_approvals] == [False, False, True]
+        with pytest.raises(SigningEnded, match="missing ticket"):
+            await table.players[2].register_keys()
+
+
 async def test_a_registration_that_drops_the_players_wish_is_found_out(tmp_path: Path) -> None:
     """The coordinator registers a player and leaves out that it wants to approve."""
     async with running_table(tmp_path, required=False) as table:

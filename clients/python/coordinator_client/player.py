@@ -44,6 +44,7 @@ from coordinator_client.keymeld.approval import (
     check_bypass,
     contract_ready,
 )
+from coordinator_client.keymeld.joining import register_keys
 from coordinator_client.nostr import NostrKey, nip44
 from coordinator_client.oracle import Announcement, fetch_announcement
 from coordinator_client.proto.coordinator.v1 import (
@@ -82,6 +83,7 @@ class Player:
         check_oracle: bool = True,
         chain_url: str = "",
         approve: bool = False,
+        register: bool = False,
     ) -> None:
         """
         Args:
@@ -96,6 +98,8 @@ class Player:
                 has run down. Empty: the payment counts as made just now.
             approve: the player's key shall sign only what `approve_signing` reviewed, also where the
                 competition leaves that to each player.
+            register: the player registers its key with keymeld itself (`register_keys`), so that nobody can
+                leave out that it wants to approve. Implies `approve`.
         """
         self.competition_id = competition_id
         self.secrets = player_secrets
@@ -105,7 +109,8 @@ class Player:
         self._oracle_pubkey = oracle_pubkey
         self._check_oracle = check_oracle
         self._chain_url = chain_url
-        self._approve = approve
+        self._approve = approve or register
+        self._register = register
 
     async def __aenter__(self) -> Player:
         return self
@@ -217,6 +222,19 @@ class Player:
         return await self.rest.submit_signatures(
             self.secrets.entry_id, escrow_release_signature=signature.hex()
         )
+
+    async def register_keys(self) -> None:
+        """Puts the player's key into keymeld's sessions, until the keys of all players are made: for who was
+        made with `register=True`. The competition waits for it for a while only.
+
+        Raises:
+            SigningEnded: the competition ended before.
+            Unavailable, KeymeldError: coordinator or keymeld do not answer.
+        """
+        credentials = await self._session_credentials()
+        coordinator = await self.rest.coordinator()
+        async with KeymeldClient(coordinator.keymeld_url) as keymeld:
+            await register_keys(self.rest, keymeld, self.agreement, self.secrets, credentials)
 
     async def approve_signing(self, *, accept_coordinators_word: bool = False) -> SigningApproval:
         """Lets the player's key sign, once the contract is there, until everything is signed.
@@ -393,6 +411,7 @@ class Player:
                         encrypted_private_key=ciphertext,
                     )
                     for enclave, ciphertext in registration.encrypted_private_keys.items()
+                    if not self._register
                 ],
                 require_signing_approval=registration.require_signing_approval,
             ),

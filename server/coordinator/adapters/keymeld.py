@@ -297,7 +297,7 @@ class _Keygen:
             )
         for participant in self._plan.participants:
             slot = slots[participant.user_id]
-            # Without any ciphertext there is nothing to register: the player does it itself, and is waited for.
+            # Who gave no ciphertext at all registers himself, and is waited for.
             if not slot.claimed and participant.encrypted_private_keys:
                 await self._register_player(session_id, participant, slot)
 

@@ -318,8 +318,12 @@ def _check_keymeld(
     strangers = registration.auth_pubkeys.keys() - set(session_ids)
     checks.require(not strangers, f"{field}.auth_pubkeys", "names a session of another competition")
     ciphertexts = registration.ciphertexts
+    # Who approves what its key signs may also register it itself: then nobody can leave that wish out.
+    least = 0 if registration.require_signing_approval else 1
     checks.require(
-        1 <= len(ciphertexts) <= MAX_ENCLAVES, f"{field}.ciphertexts", f"needs 1 to {MAX_ENCLAVES} enclaves"
+        least <= len(ciphertexts) <= MAX_ENCLAVES,
+        f"{field}.ciphertexts",
+        f"needs {least} to {MAX_ENCLAVES} enclaves",
     )
     checks.require(
         len({c.enclave_id for c in ciphertexts}) == len(ciphertexts),

@@ -232,15 +232,15 @@ class SigningSessions:
 
 
 def _asked(row: EventRow, batches: Batches) -> AskedSession:
-    data = row.data
-    signing_session_id = str(data["signing_session_id"])
+    signing_session_id = str(row.data["signing_session_id"])
+    keygen, batch = _number(row, "keygen"), _number(row, "batch")
     return AskedSession(
         sequence=row.sequence,
         signing_session_id=signing_session_id,
-        keygen_session_id=str(data["keygen_session_id"]),
-        batch=data["batch"],
-        attempt=data["attempt"],
-        items=batches.items(data["keygen"], data["batch"], signing_session_id),
+        keygen_session_id=str(row.data["keygen_session_id"]),
+        batch=batch,
+        attempt=_number(row, "attempt"),
+        items=batches.items(keygen, batch, signing_session_id),
     )
 
 

@@ -38,7 +38,7 @@ class KeymeldParticipant:
     """A player as registered at entry time, with everything needed to register on his behalf.
 
     `encrypted_private_keys` holds his ephemeral private key, ECIES-encrypted by himself to every enclave
-    (enclave id -> hex); the coordinator cannot read it.
+    (enclave id -> hex); the coordinator cannot read it. Empty: he registers himself, and is waited for.
     """
 
     user_id: str

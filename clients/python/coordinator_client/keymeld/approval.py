@@ -71,7 +71,7 @@ async def contract_ready(rest: RestClient, competition_id: str) -> None:
         status = await rest.keymeld_status(competition_id)
         if status.signing_status in ("in_progress", "completed"):
             return
-        await _check_alive(rest, competition_id)
+        await check_alive(rest, competition_id)
         await asyncio.sleep(delay)
 
 
@@ -151,7 +151,7 @@ class Approver:
             if 0 < status.batches_total <= len(self._batches):
                 while self._reviewed:
                     await self._approve(self._reviewed.pop(0))
-            await _check_alive(self._rest, competition_id)
+            await check_alive(self._rest, competition_id)
             await asyncio.sleep(delay)
         raise AssertionError("unreachable")
 
@@ -252,7 +252,11 @@ def _asked(listed: ListedSession) -> list[AskedItem]:
         raise MalformedAnswer("signing_sessions: an item's sighash or adaptor point is not hex") from None
 
 
-async def _check_alive(rest: RestClient, competition_id: str) -> None:
+async def check_alive(rest: RestClient, competition_id: str) -> None:
+    """
+    Raises:
+        SigningEnded: the competition ended; says why.
+    """
     try:
         competition = await rest.competition(competition_id)
     except ApiError as error:

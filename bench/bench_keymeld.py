@@ -9,6 +9,7 @@ bench/results/.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import resource
 import subprocess
@@ -41,6 +42,7 @@ async def measure(entries: int, places: int) -> dict[str, Any]:
     """One size, in this process."""
     from coordinator.app import keep_what_is_loaded
     from coordinator.domain.states import AwaitingKeygen, AwaitingSigning, ContractCreated, FundingReady
+    from coordinator.store.competitions import CompetitionRecord
     from coordinator.store.contract_store import load_packed
     from coordinator.wiring import wired_core
     from support.contracting import contracted_competition, contracting_settings
@@ -55,25 +57,28 @@ async def measure(entries: int, places: int) -> dict[str, Any]:
                 status = await contracted_competition(wired.core, keymeld.url, entries, places)
                 competition_id = status.facts.competition_id
                 at: dict[str, float] = {}
-                advance = wired.core.competitions.advance
+                load = wired.core.competitions.load
 
-                async def timed(*arguments: Any) -> None:
-                    at[arguments[1].name] = perf_counter()
-                    await advance(*arguments)
+                async def timed(competition_id: str) -> CompetitionRecord:
+                    record = await load(competition_id)
+                    at.setdefault(record.status.name, perf_counter())
+                    if isinstance(record.status, FundingReady):
+                        raise asyncio.CancelledError  # what follows needs players and a chain
+                    return record
 
-                wired.core.competitions.advance = timed  # type: ignore[method-assign]
+                wired.core.competitions.load = timed  # type: ignore[method-assign]
                 keep_what_is_loaded()
                 used = time.process_time()
                 async with machine_lateness() as idle, loop_lateness() as late:
                     await asyncio.sleep(0.2)
-                    at[ContractCreated.name] = perf_counter()
-                    await wired.runner.drive(competition_id)
-                    stored_at = perf_counter()
-                record = await wired.core.competitions.load(competition_id)
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await wired.runner.drive(competition_id)
+                record = await load(competition_id)
                 if not isinstance(record.status, FundingReady):
                     sys.exit(
                         f"{record.status.name}: {record.last_error or getattr(record.status, 'reason', '')}"
                     )
+                stored_at = at[FundingReady.name]
                 dlc = await wired.contracts.of(record.status)
                 packed = await load_packed(competition_id)
                 assert packed is not None

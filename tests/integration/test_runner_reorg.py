@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from coordinator.domain import states
+from coordinator.ports.chain import TransactionStatus
 from coordinator.runner import funding
 from coordinator.runner.step import LATER
-from coordinator.wallet import BURIED_BLOCKS
 from support.reorgs import (
     bury,
     confirmations,
@@ -188,13 +188,13 @@ async def test_delta_broadcasted_and_completed(tmp_path: Path) -> None:
         record = await world.wait_for(competition_id, "completed", mining=True)
         assert isinstance(record.status, states.Completed)
         (closing,) = record.status.closings
-        for depth in range(1, BURIED_BLOCKS):
+        for depth in range(1, 6):
             await bury(world, closing.txid, depth)
             async with stopped(world):
                 await reorganise(world, depth, drop=(closing.txid,))
                 assert not await is_known(world, closing.txid)
             await until(lambda: is_known(world, closing.txid))
-        while await confirmations(world, closing.txid) < BURIED_BLOCKS:
+        while await confirmations(world, closing.txid) < 6:
             assert not (await world.core.competitions.load(competition_id)).at_rest
             await world.chain.mine()
         record = await world.at_rest(competition_id, mining=False)
@@ -239,7 +239,7 @@ async def test_coins_stay_locked_until_their_spend_is_buried(tmp_path: Path) -> 
         spent = [f"{coin.txid}:{coin.vout}" for coin in (*status.escrow.coins, *status.funding.coins)]
         txid = status.funding.txid
 
-        while await confirmations(world, txid) < BURIED_BLOCKS:
+        while await confirmations(world, txid) < 6:
             assert await locked_outpoints() >= set(spent)
             await world.restart()
             await world.chain.mine()
@@ -248,3 +248,40 @@ async def test_coins_stay_locked_until_their_spend_is_buried(tmp_path: Path) -> 
             return not await locked_outpoints() & set(spent)
 
         await until(free)
+
+
+async def test_payments_wait_for_a_buried_funding_when_escrows_can_be_clawed_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its preimage a player could otherwise use a reorganisation to put the clawback first."""
+    async with running_world(tmp_path) as world:
+        competition_id, players = await entered(world)
+        await world.releases_signed(competition_id, players)
+        await world.wait_for(competition_id, "funding_ready", mining=True)
+        await world.chain.mine(140)
+        for player in players:
+            await world.sign_funding(competition_id, player)
+        await world.wait_for(competition_id, "funding_broadcasted")
+        txid = (await funded_status(world, competition_id)).funding.txid
+        await until(lambda: is_known(world, txid))
+        chain, looks = world.core.chain, 0
+        look = chain.transaction_status
+
+        async def counted(asked: str) -> TransactionStatus | None:
+            nonlocal looks
+            looks += asked == txid
+            return await look(asked)
+
+        async def looked_twice() -> bool:
+            return looks >= 2
+
+        monkeypatch.setattr(chain, "transaction_status", counted)
+        for depth in range(1, 6):
+            await bury(world, txid, depth)
+            looks = 0
+            await until(looked_twice)
+            record = await world.core.competitions.load(competition_id)
+            assert record.status.name == "funding_broadcasted"
+        await bury(world, txid, 6)
+        await world.wait_for(competition_id, "awaiting_attestation")
+        assert "ticket.settled" in await world.event_kinds(competition_id)

@@ -9,7 +9,6 @@ from coordinator.domain.wallet.errors import InsufficientFunds
 from coordinator.domain.wallet.locks import payment_lock
 from coordinator.operations import wallet as operations
 from coordinator.ports.chain import ChainUnavailable
-from coordinator.wallet import BURIED_BLOCKS
 from support.reorgs import bury, confirmations, is_known, locked_outpoints, reorganise
 from support.world import World, running_world
 
@@ -35,7 +34,7 @@ async def test_coins_of_a_payment_are_free_once_it_is_buried(tmp_path: Path) -> 
     """Until then it may come back, whatever happens to the blocks."""
     async with running_world(tmp_path) as world:
         txid, _ = await world.core.wallet.send(ADDRESS, 100_000, 2, "rent")
-        for depth in range(1, BURIED_BLOCKS):
+        for depth in range(1, 6):
             await bury(world, txid, depth)
             await world.core.wallet.tend()
             assert await world.core.wallet.is_locked([payment_lock("rent")])
@@ -44,7 +43,7 @@ async def test_coins_of_a_payment_are_free_once_it_is_buried(tmp_path: Path) -> 
             await world.restart()
             await world.core.wallet.tend()
             assert await is_known(world, txid)
-        await bury(world, txid, BURIED_BLOCKS)
+        await bury(world, txid, 6)
         await world.core.wallet.tend()
         assert not await locked_outpoints()
         # The same key is still the same payment.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from coordinator.contract.escrow import ESCROW_CLAWBACK_BLOCKS
+from coordinator.core import Core
 from coordinator.domain.contracts import rebuild_funding
 from coordinator.domain.htlcs import SETTLE_MARGIN_BLOCKS, blocks_left
 from coordinator.domain.states import FundingBroadcasted, FundingConfirmed, FundingReady, FundingSettled
@@ -12,7 +14,7 @@ from coordinator.domain.wallet.coins import Branch
 from coordinator.operations.listing import live_entries
 from coordinator.ports.lightning import InvoiceState
 from coordinator.runner.htlcs import present_height, unheld_tickets
-from coordinator.runner.onchain import broadcast_of, confirmations, decide, follow
+from coordinator.runner.onchain import broadcast_of, confirmations, decide, depth, follow
 from coordinator.runner.oracle_watch import check_before_funding
 from coordinator.runner.step import AT_ONCE, LATER, Context, GiveUp, Next
 from coordinator.store.competitions import CompetitionRecord
@@ -20,7 +22,7 @@ from coordinator.store.events import NewEvent
 from coordinator.store.intents import attempt_intent, finish_intent, record_intent
 from coordinator.store.models import TicketRow
 from coordinator.store.tickets import IntentStatus, TicketState
-from coordinator.wallet import to_wallet_coin
+from coordinator.wallet import BURIED_BLOCKS, to_wallet_coin
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ async def confirm_funding(context: Context, record: CompetitionRecord, status: F
     """Sends the funding transaction until it has its confirmations."""
     core = context.core
     seen = await follow(core, record.id, "funding", status.funding_broadcast)
-    if await confirmations(core, seen) < core.settings.funding_confirmations:
+    if await confirmations(core, seen) < await _confirmations_needed(core, status):
         return LATER
     assert seen is not None
     assert seen.block_height is not None
@@ -70,13 +72,26 @@ async def confirm_funding(context: Context, record: CompetitionRecord, status: F
     return AT_ONCE
 
 
+async def _confirmations_needed(core: Core, status: FundingBroadcasted | FundingConfirmed) -> int:
+    """How deep the funding transaction must be before payments are settled.
+
+    Settling gives the players their preimages. Where an escrow is old enough for a clawback, a reorganisation
+    would let the clawback take the funding transaction's place.
+    """
+    needed = core.settings.funding_confirmations
+    escrow_blocks = await depth(core, status.escrow_broadcast.block_height)
+    if escrow_blocks + BURIED_BLOCKS >= ESCROW_CLAWBACK_BLOCKS:
+        return max(needed, BURIED_BLOCKS)
+    return needed
+
+
 async def settle(context: Context, record: CompetitionRecord, status: FundingConfirmed) -> Next:
     """Settles every held payment: the pot is locked, so the price may be taken."""
     core = context.core
     for ticket in await TicketRow.filter(competition_id=record.id, state=TicketState.ENTERED):
         # Asked before each: settling takes its time, and nobody is to pay for a contract that is not there.
         seen = await core.chain.transaction_status(status.funding.txid)
-        if await confirmations(core, seen) < core.settings.funding_confirmations:
+        if await confirmations(core, seen) < await _confirmations_needed(core, status):
             told = [NewEvent("transaction.unconfirmed", {"role": "funding", "txid": status.funding.txid})]
             await core.competitions.advance(record, status.reorganised(), core.clock.now(), told)
             return AT_ONCE

@@ -15,6 +15,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._passes = asyncio.Event()
         self._passes.set()
+        self._cuts = 0
         self.port = 0
         self.connections = 0
 
@@ -25,6 +26,7 @@ class Proxy:
     async def cut(self) -> None:
         assert self._server is not None
         self._server.close()
+        self._cuts += 1
         for writer in self._writers:
             writer.transport.abort()
         self._writers.clear()
@@ -39,7 +41,16 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        to_target = await asyncio.open_connection("127.0.0.1", self._target_port)
+        cuts = self._cuts
+        try:
+            to_target = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except OSError:
+            writer.transport.abort()
+            return
+        if cuts != self._cuts:  # in between
+            writer.transport.abort()
+            to_target[1].transport.abort()
+            return
         self._writers |= {writer, to_target[1]}
         for pair in ((reader, to_target[1]), (to_target[0], writer)):
             task = asyncio.create_task(self._pump(*pair))

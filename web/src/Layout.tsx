@@ -59,7 +59,8 @@ export function Layout({ title, store, atHome = false, children }: LayoutProps) 
       </main>
       <footer>
         <p>
-          Times are those of {ZONE}.{facts && ` Coordinator ${facts.version} on ${facts.network}.`}
+          Times are those of {ZONE}.{facts && ` Coordinator ${facts.version} on ${facts.network}.`}{" "}
+          <a href="/admin">Administration</a>
         </p>
       </footer>
     </>

@@ -1,4 +1,5 @@
-import { render } from "preact";
+import { render, type FunctionComponent } from "preact";
+import { useEffect, useState } from "preact/hooks";
 
 import { CompetitionPage } from "./CompetitionPage.tsx";
 import { Layout } from "./Layout.tsx";
@@ -14,6 +15,7 @@ function App() {
     const group = Object.hasOwn(GROUPS, show) ? (show as Group) : "all";
     return <ListPage key={group} group={group} />;
   }
+  if (path === "/admin") return <Admin />;
   const id = /^\/competitions\/([0-9A-Za-z-]+)$/.exec(path)?.[1];
   if (id) return <CompetitionPage key={id} id={id} />;
   return (
@@ -21,6 +23,24 @@ function App() {
       <p>
         <a href="/">All competitions</a>
       </p>
+    </Layout>
+  );
+}
+
+/** Loaded when it is asked for: it brings signatures along, which nobody else needs. */
+function Admin() {
+  const [page, setPage] = useState<{ Page: FunctionComponent } | null>(null);
+  const [failed, setFailed] = useState(false);
+  useEffect(() => {
+    import("./admin/AdminPage.tsx").then(
+      ({ AdminPage }) => setPage({ Page: AdminPage }),
+      () => setFailed(true),
+    );
+  }, []);
+  if (page) return <page.Page />;
+  return (
+    <Layout title="Administration">
+      <p class="note">{failed ? "This part of the app could not be loaded; load the page anew." : "Loading…"}</p>
     </Layout>
   );
 }

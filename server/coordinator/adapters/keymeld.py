@@ -297,8 +297,7 @@ class _Keygen:
             )
         for participant in self._plan.participants:
             slot = slots[participant.user_id]
-            # Who gave no ciphertext at all registers himself, and is waited for.
-            if not slot.claimed and participant.encrypted_private_keys:
+            if not slot.claimed and not participant.registers_himself:
                 await self._register_player(session_id, participant, slot)
 
     async def _register_player(self, session_id: str, player: KeymeldParticipant, slot: Slot) -> None:

@@ -38,7 +38,7 @@ class KeymeldParticipant:
     """A player as registered at entry time, with everything needed to register on his behalf.
 
     `encrypted_private_keys` holds his ephemeral private key, ECIES-encrypted by himself to every enclave
-    (enclave id -> hex); the coordinator cannot read it. Empty: he registers himself, and is waited for.
+    (enclave id -> hex); the coordinator cannot read it.
     """
 
     user_id: str
@@ -51,6 +51,11 @@ class KeymeldParticipant:
     enclave_key_epochs: Mapping[str, int]
     """Enclave id -> epoch of the key the ciphertext is for."""
     require_signing_approval: bool
+
+    @property
+    def registers_himself(self) -> bool:
+        """He approves what his key signs, and gave no ciphertext of it: keygen waits for him."""
+        return self.require_signing_approval and not self.encrypted_private_keys
 
 
 @dataclass(frozen=True, slots=True)

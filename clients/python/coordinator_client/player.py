@@ -328,6 +328,23 @@ class Player:
             raise InvoiceMismatch("the payout's invoice must use the payout preimage")
         return await self.rest.request_payout(self.competition_id, self.secrets.entry_id, payment_request)
 
+    async def request_payout_to(self, address: str) -> Payout:
+        """Asks for the prize to be paid to a Lightning address (name@domain) or an LNURL-pay code.
+
+        The invoice is made there, so the payout preimage is handed over in advance: with it the coordinator
+        could take the prize on chain and not pay. `request_payout` needs no such trust.
+
+        Raises:
+            ApiError: it is no such address, or what it answers must not be paid.
+            Unavailable: it does not answer; asking again helps.
+        """
+        return await self.rest.request_payout(
+            self.competition_id,
+            self.secrets.entry_id,
+            address,
+            payout_preimage=self.secrets.payout_preimage.hex(),
+        )
+
     async def hand_over_key(self) -> Payout:
         """Gives the ephemeral key of a paid entry, so that the coordinator can close with one transaction."""
         return await self.rest.hand_over_key(

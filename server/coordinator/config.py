@@ -55,6 +55,7 @@ class Settings:
     htlc_safety_blocks: int = 24
     # Within these each step must be finished, or the competition fails and everybody is refunded.
     player_signing_seconds: int = 3600
+    oracle_seconds: int = 3600
     keygen_seconds: int = 1800
     signing_seconds: int = 3600
     default_relative_locktime_blocks: int = 144
@@ -114,6 +115,7 @@ class Settings:
             ),
             htlc_safety_blocks=env.number("HTLC_SAFETY_BLOCKS", 24),
             player_signing_seconds=env.number("PLAYER_SIGNING_SECONDS", 3600),
+            oracle_seconds=env.number("ORACLE_SECONDS", 3600),
             keygen_seconds=env.number("KEYGEN_SECONDS", 1800),
             signing_seconds=env.number("SIGNING_SECONDS", 3600),
             default_relative_locktime_blocks=env.number("RELATIVE_LOCKTIME_BLOCKS", 144),

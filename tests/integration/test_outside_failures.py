@@ -21,17 +21,19 @@ from coordinator.adapters.esplora import EsploraChain
 from coordinator.adapters.keymeld import KeymeldAdapter
 from coordinator.adapters.lnd import LndLightning
 from coordinator.adapters.weather_oracle import WeatherOracle
-from coordinator.domain.states import AwaitingEscrow, Completed, FundingReady, OutcomeBroadcasted
+from coordinator.contract.escrow import ESCROW_RELEASE_BLOCKS
+from coordinator.domain.states import AwaitingEscrow, Completed, Failed, FundingReady, OutcomeBroadcasted
 from coordinator.operations import payouts, tickets
 from coordinator.operations.competitions import inspect_competition
 from coordinator.operations.listing import live_entries
 from coordinator.runner import runner
 from coordinator.runner.backoff import Backoff
 from coordinator.store.competitions import CompetitionRecord
-from coordinator.store.models import PayoutRow
+from coordinator.store.models import PayoutRow, TicketRow
 from coordinator.store.tickets import PayoutState, TicketState
 from coordinator.wiring import wired_core
 from support.faults import Fault, faulty_lnd, proxied
+from support.hand_driven import MovableClock
 from support.world import FAUCET_SATS, World, WorldPlayer, running_outside, until
 
 # The services' limits for one call, scaled down; `Fault.SLOW` lasts longer than any of them.
@@ -74,6 +76,7 @@ class Ordeal:
     """One competition of two players, stepped by hand, with one service that breaks before every step."""
 
     world: World
+    clock: MovableClock
     service_name: str
     service: Breakable
     faults: tuple[Fault, ...]
@@ -137,11 +140,11 @@ class Ordeal:
 
         await until(met)
 
-    async def play(self) -> None:
-        """To the end."""
+    async def play(self, until_state: str = "") -> None:
+        """To a state, or to the end."""
         for _ in range(300):
             record = await self.load()
-            if record.at_rest:
+            if record.at_rest or record.status.name == until_state:
                 return
             await self.act(record)
             await self.endure()
@@ -238,7 +241,8 @@ async def ordeal(
         macaroon = settings.lnd_macaroon_file.read_bytes().hex()
         lightning = stack.enter_context(faulty_lnd(monkeypatch, macaroon))
         world.settings = replace(settings, esplora_url=chain.url, keymeld_url=keys.url, oracle_url=oracle.url)
-        world.wired = await world.running.enter_async_context(wired_core(world.settings))
+        clock = MovableClock()
+        world.wired = await world.running.enter_async_context(wired_core(world.settings, clock))
         await world.chain.faucet(await world.core.wallet.receive_address(), FAUCET_SATS)
         await world.chain.mine()
         competition_id = await world.create(
@@ -250,7 +254,7 @@ async def ordeal(
         )
         players = [await world.player(f"player{index}") for index in range(2)]
         breakable = {"chain": chain, "keymeld": keys, "oracle": oracle, "lightning": lightning}[service]
-        yield Ordeal(world, service, breakable, faults, competition_id, players)
+        yield Ordeal(world, clock, service, breakable, faults, competition_id, players)
 
 
 def test_no_service_may_hold_a_step_for_longer_than_half_a_minute() -> None:
@@ -290,3 +294,34 @@ async def test_a_competition_outlives_a_service_that_breaks_before_every_step(
         assert after[loser] == before[loser] - 50_000
         assert after[winner] == before[winner] - 50_000 + payout.amount_sats
         assert 0 < 90_000 - payout.amount_sats < 1_500
+
+
+@pytest.mark.parametrize(
+    ("service", "state"),
+    [("oracle", "escrow_confirmed"), ("oracle", "event_created"), ("keymeld", "awaiting_keygen")],
+)
+async def test_a_service_that_never_comes_back_before_funding_gives_everybody_the_money_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: str, state: str
+) -> None:
+    async with ordeal(tmp_path, monkeypatch, service, ()) as it:
+        world = it.world
+        before = await world.wealth_sats()
+        await it.play(until_state=state)
+        await it.service.break_(Fault.REFUSED)
+        await it.drive()
+        waiting = await it.load()
+        assert waiting.status.name == state
+        assert waiting.last_error
+        it.clock.ahead_seconds += 2 * 3600
+        await it.drive()
+        failed = (await it.load()).status
+        assert isinstance(failed, Failed)
+        assert "could not be reached in time" in failed.reason
+        # Their payments go back at once, the escrows when their releases become valid.
+        await it.drive()
+        assert {row.state for row in await TicketRow.all()} == {TicketState.CANCELLED}
+        await world.chain.mine(ESCROW_RELEASE_BLOCKS)
+        await it.play()
+        after = await world.wealth_sats()
+        fees = await world.fees_sats(it.competition_id)
+        assert after == before | {"wallet": before["wallet"] - fees}

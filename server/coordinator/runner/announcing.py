@@ -14,6 +14,7 @@ from coordinator.ports.oracle import (
     EntrySubmission,
     ObservationWindow,
     OracleRefused,
+    OracleUnavailable,
     ScoringConfig,
     Weather,
 )
@@ -50,6 +51,9 @@ async def create_event(context: Context, record: CompetitionRecord, status: Escr
             entries,
             terms.number_of_places_win,
         )
+    except OracleUnavailable as error:
+        _give_up_if_late(context, record, error)
+        raise
     except OracleRefused as error:
         raise GiveUp(f"the oracle refuses the event: {error}") from error
     except AnnouncementMismatch as error:
@@ -71,7 +75,17 @@ async def submit_entries(context: Context, record: CompetitionRecord, status: Ev
     ]
     try:
         await core.oracle.submit_entries(record.id, submissions)
+    except OracleUnavailable as error:
+        _give_up_if_late(context, record, error)
+        raise
     except OracleRefused as error:
         raise GiveUp(f"the oracle refuses the entries: {error}") from error
     await core.competitions.advance(record, status.entries_submitted(), core.clock.now())
     return AT_ONCE
+
+
+def _give_up_if_late(context: Context, record: CompetitionRecord, error: OracleUnavailable) -> None:
+    """Players' money is held meanwhile: it goes back rather than waiting for an oracle without end."""
+    core = context.core
+    if core.clock.now() > record.state_changed_at + core.settings.oracle_seconds:
+        raise GiveUp(f"the oracle could not be reached in time: {error}") from error

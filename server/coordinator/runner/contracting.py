@@ -31,6 +31,7 @@ from coordinator.ports.keymeld import (
     KeygenResult,
     KeymeldRefused,
     KeymeldTimeout,
+    KeymeldUnavailable,
     SessionAsked,
     SigningProgress,
 )
@@ -131,6 +132,10 @@ async def await_keygen(context: Context, record: CompetitionRecord, status: Awai
         result = await core.keymeld.ensure_keygen(plan)
     except (KeymeldRefused, KeymeldTimeout) as error:
         raise GiveUp(f"keymeld could not make the keys: {error}") from error
+    except KeymeldUnavailable as error:
+        if now > status.deadline_at:
+            raise GiveUp(f"keymeld could not be reached in time: {error}") from error
+        raise
     if isinstance(result, KeygenResult):
         dlc = await context.contracts.of(status)
         if result.aggregate_key != dlc.aggregate_key(None):

@@ -51,6 +51,8 @@ WAITING_FOR_BLOCKS = frozenset(
         CompetitionState.COMPLETED,
     }
 )
+# The competition is not yet where a player may act, or has gone on since it was looked at: look again.
+NOT_NOW = frozenset({"NO_CONTRACT", "SIGNATURE_NOT_EXPECTED"})
 ENDED = frozenset({CompetitionState.FAILED, CompetitionState.CANCELLED})
 
 
@@ -146,7 +148,11 @@ class Play:
                         raise DemoError(competition.failure_reason)
                     if self._resting:
                         return competition
-                    await self._act(competition)
+                    try:
+                        await self._act(competition)
+                    except ApiError as error:
+                        if error.reason not in NOT_NOW:
+                            raise
                     if watching.done():
                         watching.result()
                     await asyncio.sleep(LOOK_SECONDS)

@@ -93,24 +93,41 @@ class OracleWatcher:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._next_look: dict[str, float] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def look(self, competition_id: str, status: CompetitionStatus) -> None:
-        """Compares the accepted attestation with the one published now. Never in the way: whatever the oracle
-        answers, the contract goes on.
+    def look(self, competition_id: str, status: CompetitionStatus) -> None:
+        """Compares the accepted attestation with the one published now, when it is time to. Never in the way:
+        whatever the oracle answers, and however late, the contract goes on.
         """
         if not isinstance(status, ATTESTED) or status.attestation is None:
             return
         now = asyncio.get_running_loop().time()
         if now < self._next_look.get(competition_id, 0.0):
             return
+        if competition_id in self._tasks:
+            return
         self._next_look[competition_id] = now + POLLS * self._core.settings.poll_interval_seconds
+        accepted = status.attestation.secret
+        self._tasks[competition_id] = asyncio.create_task(self._compare(competition_id, accepted))
+
+    async def stop(self) -> None:
+        """Ends the looks that are under way."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _compare(self, competition_id: str, accepted: bytes) -> None:
         try:
             event = await self._core.oracle.get_event(competition_id)
+            if event.attestation is not None:
+                await _compare(self._core, competition_id, accepted, event.attestation)
         except OracleError as error:
             log.info("competition %s: its oracle does not answer: %s", competition_id, error)
-            return
-        if event.attestation is not None:
-            await _compare(self._core, competition_id, status.attestation.secret, event.attestation)
+        except Exception:
+            log.exception("competition %s: cannot compare its attestations", competition_id)
+        finally:
+            self._tasks.pop(competition_id, None)
 
 
 async def _compare(core: Core, competition_id: str, first: bytes, now: bytes) -> None:

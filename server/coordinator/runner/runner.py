@@ -93,6 +93,7 @@ class Runner:
         await asyncio.gather(*running, return_exceptions=True)
         await self._payments.stop()
         await self._invoices.stop()
+        await self._oracle.stop()
         with contextlib.suppress(Exception):
             # Without a database they end by themselves.
             await self._leases.release()
@@ -150,7 +151,7 @@ class Runner:
             record = None
             try:
                 record = await self._core.competitions.load(competition_id)
-                await self._oracle.look(record.id, record.status)
+                self._oracle.look(record.id, record.status)
                 wait = await self._step(record)
                 await self._note_success(record)
             except StaleState:

@@ -9,7 +9,15 @@ from coordinator.domain.wallet.errors import InsufficientFunds
 from coordinator.domain.wallet.locks import payment_lock
 from coordinator.operations import wallet as operations
 from coordinator.ports.chain import ChainUnavailable
-from support.reorgs import bury, confirmations, is_known, locked_outpoints, reorganise
+from support.reorgs import (
+    bury,
+    confirmations,
+    entered,
+    funded_status,
+    is_known,
+    locked_outpoints,
+    reorganise,
+)
 from support.world import World, running_world
 
 ADDRESS = "bcrt1p8wpt9v4frpf3tkn0srd97pksgsxc5hs52lafxwru9kgeephvs7rqjeprhg"
@@ -87,3 +95,21 @@ async def test_only_coins_that_stay_are_spent(tmp_path: Path) -> None:
         await world.chain.mine()
         assert await confirmations(world, second) == 1
         await wallet.send(ADDRESS, 9_000_000, 2, "third")
+
+
+async def test_every_output_says_what_it_came_from(tmp_path: Path) -> None:
+    async with running_world(tmp_path) as world:
+        deposit = await world.chain.faucet(await world.core.wallet.receive_address(), 10_000_000)
+        competition_id, players = await entered(world)
+        await world.funded(competition_id, players)
+        status = await funded_status(world, competition_id)
+        payment, _ = await world.core.wallet.send(ADDRESS, 9_000_000, 2, "rent")
+        labels = {output.txid: output.label for output in await operations.list_outputs(world.core)}
+        known = {
+            deposit: "deposit",
+            status.escrow.txid: f"escrow {competition_id}",
+            status.funding.txid: f"funding {competition_id}",
+            payment: "payment",
+        }
+        assert labels.items() <= known.items()
+        assert {status.funding.txid, payment} <= labels.keys()

@@ -734,6 +734,11 @@ export interface WalletOutput {
   confirmed: boolean;
   /** What uses it, or empty. */
   locked_by: string;
+  /**
+   * What it came from: one of the coordinator's own transactions ("funding 0193…": change of that
+   * competition's funding; "payment": change of a payment), or "deposit".
+   */
+  label: string;
 }
 
 /** What is agreed before anybody pays. It never changes. As a request has it. */

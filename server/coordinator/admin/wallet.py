@@ -59,13 +59,14 @@ async def outputs(session: Session) -> None:
         session.out.document(message_json(v1.ListOutputsResponse(outputs=found, next_page_token=token)))
         return
     session.out.table(
-        ("OUTPOINT", "SATS", "CONFIRMED", "ADDRESS", "LOCKED BY"),
+        ("OUTPOINT", "SATS", "CONFIRMED", "ADDRESS", "FROM", "LOCKED BY"),
         [
             (
                 f"{o.txid}:{o.vout}",
                 sats(o.value_sats),
                 "yes" if o.confirmed else Styled("no", "yellow"),
                 o.address,
+                o.label or "-",
                 o.locked_by or "-",
             )
             for o in found

@@ -12,10 +12,12 @@ from coordinator.domain.errors import FieldViolation, InvalidInput
 from coordinator.domain.wallet.errors import WalletError
 from coordinator.domain.wallet.estimates import estimate_for
 from coordinator.store.models import CoinLockRow
+from coordinator.store.transactions import labels_of
 from coordinator.wallet import Balance
 
 SEND_TARGET_BLOCKS = 6
 MAX_KEY_CHARACTERS = 128
+DEPOSIT = "deposit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,11 @@ class Balances:
 
 @dataclass(frozen=True, slots=True)
 class WalletOutput:
-    """An unspent output; `locked_by` names what uses it, or is empty."""
+    """An unspent output.
+
+    `locked_by` names what uses it, or is empty. `label` says what it came from: "<role> <competition>" or
+    "payment" for the coordinator's own transactions, else `DEPOSIT`.
+    """
 
     txid: str
     vout: int
@@ -36,6 +42,7 @@ class WalletOutput:
     address: str
     confirmed: bool
     locked_by: str
+    label: str
 
 
 async def balances(core: Core) -> Balances:
@@ -55,6 +62,7 @@ async def list_outputs(core: Core) -> Sequence[WalletOutput]:
     """
     locked_by = {row.outpoint: row.locked_by for row in await CoinLockRow.all()}
     coins = sorted(await core.wallet.coins(), key=lambda coin: coin.outpoint)
+    labels = await labels_of({coin.outpoint.txid for coin in coins})
     return [
         WalletOutput(
             txid=coin.outpoint.txid,
@@ -63,6 +71,7 @@ async def list_outputs(core: Core) -> Sequence[WalletOutput]:
             address=core.wallet.keys.descriptor.address(coin.branch, coin.index),
             confirmed=coin.confirmed,
             locked_by=locked_by.get(str(coin.outpoint), ""),
+            label=labels.get(coin.outpoint.txid, DEPOSIT),
         )
         for coin in coins
     ]

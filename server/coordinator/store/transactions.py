@@ -32,7 +32,12 @@ async def recorded_transaction(txid: str) -> bytes | None:
     return None if row is None else bytes.fromhex(str(row.data["transaction"]))
 
 
-async def roles_of(txids: set[str]) -> dict[str, str]:
-    """What recorded transactions are for: txid -> role; what was not recorded is left out."""
+async def labels_of(txids: set[str]) -> dict[str, str]:
+    """What recorded transactions are for: txid -> "<role> <competition>", or only the role of what belongs to
+    no competition. What was not recorded is left out.
+    """
     rows = await IntentRow.filter(key__in=[_key(txid) for txid in txids])
-    return {row.key.removeprefix("tx:"): str(row.data["role"]) for row in rows}
+    return {
+        row.key.removeprefix(_key("")): " ".join(filter(None, (str(row.data["role"]), row.competition_id)))
+        for row in rows
+    }

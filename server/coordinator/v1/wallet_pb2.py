@@ -26,7 +26,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63oordinator/v1/wallet.proto\x12\x0e\x63oordinator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\"\x13\n\x11GetBalanceRequest\"s\n\x12GetBalanceResponse\x12\x16\n\x0e\x63onfirmed_sats\x18\x01 \x01(\x03\x12\x18\n\x10unconfirmed_sats\x18\x02 \x01(\x03\x12\x13\n\x0blocked_sats\x18\x03 \x01(\x03\x12\x16\n\x0elightning_sats\x18\x04 \x01(\x03\"\x13\n\x11GetAddressRequest\"%\n\x12GetAddressResponse\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\";\n\x12ListOutputsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x13ListOutputsResponse\x12-\n\x07outputs\x18\x01 \x03(\x0b\x32\x1c.coordinator.v1.WalletOutput\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"u\n\x0cWalletOutput\x12\x0c\n\x04txid\x18\x01 \x01(\t\x12\x0c\n\x04vout\x18\x02 \x01(\x05\x12\x12\n\nvalue_sats\x18\x03 \x01(\x03\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x11\n\tconfirmed\x18\x05 \x01(\x08\x12\x11\n\tlocked_by\x18\x06 \x01(\t\"v\n\x0bSendRequest\x12\x15\n\x07\x61\x64\x64ress\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x61mount_sats\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x1c\n\x14\x66\x65\x65_rate_sats_per_vb\x18\x03 \x01(\x05\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\".\n\x0cSendResponse\x12\x0c\n\x04txid\x18\x01 \x01(\t\x12\x10\n\x08\x66\x65\x65_sats\x18\x02 \x01(\x03\"\x19\n\x17GetEstimatedFeesRequest\"\xc7\x01\n\x18GetEstimatedFeesResponse\x12k\n\x1csats_per_vb_by_target_blocks\x18\x01 \x03(\x0b\x32\x45.coordinator.v1.GetEstimatedFeesResponse.SatsPerVbByTargetBlocksEntry\x1a>\n\x1cSatsPerVbByTargetBlocksEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xe3\x04\n\rWalletService\x12s\n\nGetBalance\x12!.coordinator.v1.GetBalanceRequest\x1a\".coordinator.v1.GetBalanceResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/wallet/balance\x12s\n\nGetAddress\x12!.coordinator.v1.GetAddressRequest\x1a\".coordinator.v1.GetAddressResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/wallet/address\x12v\n\x0bListOutputs\x12\".coordinator.v1.ListOutputsRequest\x1a#.coordinator.v1.ListOutputsResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/wallet/outputs\x12\x61\n\x04Send\x12\x1b.coordinator.v1.SendRequest\x1a\x1c.coordinator.v1.SendResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/api/v1/wallet/send:\x01*\x12\x8c\x01\n\x10GetEstimatedFees\x12\'.coordinator.v1.GetEstimatedFeesRequest\x1a(.coordinator.v1.GetEstimatedFeesResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/api/v1/wallet/estimated_feesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63oordinator/v1/wallet.proto\x12\x0e\x63oordinator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\"\x13\n\x11GetBalanceRequest\"s\n\x12GetBalanceResponse\x12\x16\n\x0e\x63onfirmed_sats\x18\x01 \x01(\x03\x12\x18\n\x10unconfirmed_sats\x18\x02 \x01(\x03\x12\x13\n\x0blocked_sats\x18\x03 \x01(\x03\x12\x16\n\x0elightning_sats\x18\x04 \x01(\x03\"\x13\n\x11GetAddressRequest\"%\n\x12GetAddressResponse\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\";\n\x12ListOutputsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x13ListOutputsResponse\x12-\n\x07outputs\x18\x01 \x03(\x0b\x32\x1c.coordinator.v1.WalletOutput\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x84\x01\n\x0cWalletOutput\x12\x0c\n\x04txid\x18\x01 \x01(\t\x12\x0c\n\x04vout\x18\x02 \x01(\x05\x12\x12\n\nvalue_sats\x18\x03 \x01(\x03\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x11\n\tconfirmed\x18\x05 \x01(\x08\x12\x11\n\tlocked_by\x18\x06 \x01(\t\x12\r\n\x05label\x18\x07 \x01(\t\"v\n\x0bSendRequest\x12\x15\n\x07\x61\x64\x64ress\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x61mount_sats\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x1c\n\x14\x66\x65\x65_rate_sats_per_vb\x18\x03 \x01(\x05\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\".\n\x0cSendResponse\x12\x0c\n\x04txid\x18\x01 \x01(\t\x12\x10\n\x08\x66\x65\x65_sats\x18\x02 \x01(\x03\"\x19\n\x17GetEstimatedFeesRequest\"\xc7\x01\n\x18GetEstimatedFeesResponse\x12k\n\x1csats_per_vb_by_target_blocks\x18\x01 \x03(\x0b\x32\x45.coordinator.v1.GetEstimatedFeesResponse.SatsPerVbByTargetBlocksEntry\x1a>\n\x1cSatsPerVbByTargetBlocksEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xe3\x04\n\rWalletService\x12s\n\nGetBalance\x12!.coordinator.v1.GetBalanceRequest\x1a\".coordinator.v1.GetBalanceResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/wallet/balance\x12s\n\nGetAddress\x12!.coordinator.v1.GetAddressRequest\x1a\".coordinator.v1.GetAddressResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/wallet/address\x12v\n\x0bListOutputs\x12\".coordinator.v1.ListOutputsRequest\x1a#.coordinator.v1.ListOutputsResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/wallet/outputs\x12\x61\n\x04Send\x12\x1b.coordinator.v1.SendRequest\x1a\x1c.coordinator.v1.SendResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/api/v1/wallet/send:\x01*\x12\x8c\x01\n\x10GetEstimatedFees\x12\'.coordinator.v1.GetEstimatedFeesRequest\x1a(.coordinator.v1.GetEstimatedFeesResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/api/v1/wallet/estimated_feesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,18 +61,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTOUTPUTSREQUEST']._serialized_end=367
   _globals['_LISTOUTPUTSRESPONSE']._serialized_start=369
   _globals['_LISTOUTPUTSRESPONSE']._serialized_end=462
-  _globals['_WALLETOUTPUT']._serialized_start=464
-  _globals['_WALLETOUTPUT']._serialized_end=581
-  _globals['_SENDREQUEST']._serialized_start=583
-  _globals['_SENDREQUEST']._serialized_end=701
-  _globals['_SENDRESPONSE']._serialized_start=703
-  _globals['_SENDRESPONSE']._serialized_end=749
-  _globals['_GETESTIMATEDFEESREQUEST']._serialized_start=751
-  _globals['_GETESTIMATEDFEESREQUEST']._serialized_end=776
-  _globals['_GETESTIMATEDFEESRESPONSE']._serialized_start=779
-  _globals['_GETESTIMATEDFEESRESPONSE']._serialized_end=978
-  _globals['_GETESTIMATEDFEESRESPONSE_SATSPERVBBYTARGETBLOCKSENTRY']._serialized_start=916
-  _globals['_GETESTIMATEDFEESRESPONSE_SATSPERVBBYTARGETBLOCKSENTRY']._serialized_end=978
-  _globals['_WALLETSERVICE']._serialized_start=981
-  _globals['_WALLETSERVICE']._serialized_end=1592
+  _globals['_WALLETOUTPUT']._serialized_start=465
+  _globals['_WALLETOUTPUT']._serialized_end=597
+  _globals['_SENDREQUEST']._serialized_start=599
+  _globals['_SENDREQUEST']._serialized_end=717
+  _globals['_SENDRESPONSE']._serialized_start=719
+  _globals['_SENDRESPONSE']._serialized_end=765
+  _globals['_GETESTIMATEDFEESREQUEST']._serialized_start=767
+  _globals['_GETESTIMATEDFEESREQUEST']._serialized_end=792
+  _globals['_GETESTIMATEDFEESRESPONSE']._serialized_start=795
+  _globals['_GETESTIMATEDFEESRESPONSE']._serialized_end=994
+  _globals['_GETESTIMATEDFEESRESPONSE_SATSPERVBBYTARGETBLOCKSENTRY']._serialized_start=932
+  _globals['_GETESTIMATEDFEESRESPONSE_SATSPERVBBYTARGETBLOCKSENTRY']._serialized_end=994
+  _globals['_WALLETSERVICE']._serialized_start=997
+  _globals['_WALLETSERVICE']._serialized_end=1608
 # @@protoc_insertion_point(module_scope)

@@ -174,6 +174,7 @@ class WalletOutput(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     CONFIRMED_FIELD_NUMBER: _builtins.int
     LOCKED_BY_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
     txid: _builtins.str
     """Transaction."""
     vout: _builtins.int
@@ -186,6 +187,10 @@ class WalletOutput(_message.Message):
     """In a block."""
     locked_by: _builtins.str
     """What uses it, or empty."""
+    label: _builtins.str
+    """What it came from: one of the coordinator's own transactions ("funding 0193…": change of that competition's
+    funding; "payment": change of a payment), or "deposit".
+    """
     def __init__(
         self,
         *,
@@ -195,10 +200,11 @@ class WalletOutput(_message.Message):
         address: _builtins.str = ...,
         confirmed: _builtins.bool = ...,
         locked_by: _builtins.str = ...,
+        label: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "confirmed", b"confirmed", "locked_by", b"locked_by", "txid", b"txid", "value_sats", b"value_sats", "vout", b"vout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "confirmed", b"confirmed", "label", b"label", "locked_by", b"locked_by", "txid", b"txid", "value_sats", b"value_sats", "vout", b"vout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ from coordinator.ports.clock import Clock
 from coordinator.store.intents import attempt_intent, finish_intent, record_intent
 from coordinator.store.models import CoinLockRow, IntentRow, WalletAddressRow
 from coordinator.store.tickets import IntentStatus
-from coordinator.store.transactions import record_transaction, roles_of
+from coordinator.store.transactions import labels_of, record_transaction
 from coordinator.wallet.sending import ensure_sent
 from coordinator.wallet.tending import tend
 
@@ -197,7 +197,7 @@ class Wallet:
         A deposit that is in no block can be replaced by whoever sent it; what spends it would be void then.
         """
         coins = await self.coins()
-        own = await roles_of({coin.outpoint.txid for coin in coins if not coin.confirmed})
+        own = await labels_of({coin.outpoint.txid for coin in coins if not coin.confirmed})
         return [coin for coin in coins if coin.confirmed or coin.outpoint.txid in own]
 
     async def tend(self) -> None:

@@ -52,6 +52,7 @@ class WalletService(WalletServiceServicer):
                     address=output.address,
                     confirmed=output.confirmed,
                     locked_by=output.locked_by,
+                    label=output.label,
                 )
                 for output in page
             ],

@@ -1550,6 +1550,12 @@ class WalletOutput(betterproto.Message):
     locked_by: str = betterproto.string_field(6)
     """What uses it, or empty."""
 
+    label: str = betterproto.string_field(7)
+    """
+    What it came from: one of the coordinator's own transactions ("funding 0193…": change of that competition's
+     funding; "payment": change of a payment), or "deposit".
+    """
+
 
 @dataclass(eq=False, repr=False)
 class SendRequest(betterproto.Message):

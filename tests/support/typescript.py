@@ -4,6 +4,7 @@ control server by which a scenario, wherever it runs, makes happen what it needs
 
 import asyncio
 import json
+import os
 import random
 import re
 import shutil
@@ -39,9 +40,14 @@ Data = dict[str, Any]
 Action = Callable[[Data], Awaitable[Data]]
 
 
+def search_path() -> str:
+    """Where programs are: the machine's, and the Node.js that `make web` brings along if it has none."""
+    return os.pathsep.join([os.environ.get("PATH", ""), str(ROOT / "build" / "node")])
+
+
 def why_not() -> str:
     """Why there can be no test of the client here; empty if there can."""
-    if not shutil.which("node"):
+    if not shutil.which("node", path=search_path()):
         return "there is no Node.js on this machine"
     if not (PROGRAMS / "esbuild").exists():
         return "the web app's packages are not installed: make web"
@@ -77,7 +83,8 @@ def check_types(sources: list[Path]) -> None:
         "include": [str(source) for source in sources],
     }
     (folder / "tsconfig.json").write_text(json.dumps(config))
-    done = subprocess.run([PROGRAMS / "tsc", "-p", folder], capture_output=True, text=True)
+    command = [PROGRAMS / "tsc", "-p", folder]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": search_path()})
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -94,13 +101,14 @@ def bundle(source: Path, target: Path, *options: str) -> Path:
     """A module with all that it imports in one file."""
     words = ["--bundle", "--format=esm", "--target=es2022", "--log-level=warning", f"--outfile={target}"]
     alias = f"--alias:coordinator-client={CLIENT / 'src' / 'index.ts'}"
-    subprocess.run([PROGRAMS / "esbuild", source, *words, alias, *options], check=True)
+    command = [PROGRAMS / "esbuild", source, *words, alias, *options]
+    subprocess.run(command, check=True, env={"PATH": search_path()})
     return target
 
 
 async def node(script: Path, *options: str, seconds: float = 60, **environment: str) -> tuple[int, str]:
     """Exit code and output of a script in Node."""
-    program = shutil.which("node")
+    program = shutil.which("node", path=search_path())
     assert program
     # Not `node --test`: its runner is another process, whose children outlive it if it is killed.
     process = await asyncio.create_subprocess_exec(
@@ -109,7 +117,7 @@ async def node(script: Path, *options: str, seconds: float = 60, **environment: 
         str(script),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env={"PATH": "/usr/bin:/bin", **environment},
+        env={"PATH": search_path(), **environment},
     )
     output = bytearray()
 

@@ -29,7 +29,7 @@ from coordinator_client.keymeld import (
     UserCredentials,
     new_uuid7,
 )
-from coordinator_client.keymeld.batch import seal_item
+from coordinator_client.keymeld.batch import open_item, seal_item
 from coordinator_client.keymeld.protocol import SigningRequest
 from coordinator_devnet.keymeld import ServiceLimits
 from support.keymeld import Running, running
@@ -161,6 +161,31 @@ async def test_another_users_signature_is_refused(world: World) -> None:
     assert await world.status(signing) == SigningStatus.COLLECTING_PARTICIPANTS
     await world.client.approve(signing, world.session, world.users[first], user_id=first)
     assert await world.wait(signing) == SigningStatus.COMPLETED
+
+
+async def test_participants_see_what_they_are_to_approve_and_nobody_else_does(world: World) -> None:
+    await world.complete(approvers=(1,))
+    signing = new_uuid7()
+    items = [
+        SigningItem(new_uuid7(), bytes([1]) * 32, None),
+        SigningItem(new_uuid7(), bytes([2]) * 32, None, new_uuid7(), PrivateKey().public_key.format()),
+    ]
+    await world.client.create_signing(signing, world.session, world.credentials, items, timeout_secs=60)
+    for user, key in world.users.items():
+        state = await world.client.signing_status(signing, world.session, key, user_id=user)
+        shown = state.batch_items()
+        assert [open_item(world.credentials, item) for item in shown] == items
+        with pytest.raises(KeymeldBadResponse):
+            open_item(WRONG, shown[0])
+    stranger = UserCredentials(PrivateKey().secret)
+    with pytest.raises(KeymeldAuthError):
+        await world.client.signing_status(signing, world.session, stranger, user_id=world.coordinator)
+    # Approved and signed, it is still the same.
+    approver = list(world.users)[1]
+    await world.client.approve(signing, world.session, world.users[approver], user_id=approver)
+    assert await world.wait(signing) == SigningStatus.COMPLETED
+    state = await world.client.signing_status(signing, world.session, world.users[approver], user_id=approver)
+    assert [open_item(world.credentials, item) for item in state.batch_items()] == items
 
 
 async def test_a_header_counts_once_even_after_a_restart(world: World, tmp_path: Path) -> None:

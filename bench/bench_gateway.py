@@ -145,9 +145,8 @@ async def process(*command: str, **environ: str) -> AsyncIterator[asyncio.subpro
 
 @contextlib.asynccontextmanager
 async def gateway(core: str, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    settings = {"CORE": core, "PORT": str(port), "RATE_LIMIT_PER_SECOND": "0"} | {
-        name: "20000" for name in ("MAX_STREAMS", "MAX_STREAMS_PER_ADDRESS")
-    }
+    settings = {"CORE": core, "PORT": str(port), "RATE_LIMIT_PER_SECOND": "0"}
+    settings |= {"MAX_STREAMS": "20000", "MAX_STREAMS_PER_ADDRESS": "20000"}
     environ = {f"COORDINATOR_GATEWAY_{name}": value for name, value in settings.items()}
     async with process(sys.executable, "-m", "coordinator_gateway", **environ) as child:
         await listening(port)

@@ -3,7 +3,14 @@
 import pytest
 
 from coordinator.domain import htlcs
-from coordinator.domain.htlcs import StepLimits, blocks_left, blocks_within, hold_blocks, latest_start_at
+from coordinator.domain.htlcs import (
+    StepLimits,
+    blocks_left,
+    blocks_within,
+    hold_blocks,
+    latest_start_at,
+    least_blocks,
+)
 from coordinator.ports.lightning import HtlcState, Invoice, InvoiceHtlc, InvoiceState
 
 NOW = 1_790_000_000
@@ -42,6 +49,17 @@ def test_more_confirmations_need_more_blocks() -> None:
     deeper = StepLimits(3600, 1800, 3600, 6, 12, 24)
     assert hold_blocks(NOW, deep, NOW) == hold_blocks(NOW, LIMITS, NOW)
     assert hold_blocks(NOW, deeper, NOW) == hold_blocks(NOW, LIMITS, NOW) + 5 + 6
+
+
+def test_what_is_sold_lasts_on_a_chain_that_is_not_much_too_fast() -> None:
+    """However long the window, and whenever the payment is looked at."""
+    for days in (0, 1, 7, 11):
+        start_at = NOW + days * DAY
+        sold = hold_blocks(start_at, LIMITS, NOW)
+        assert least_blocks(start_at, LIMITS, NOW) == days * 144 + 21 + 7 + 25
+        for passed in range(0, days * DAY + 1, DAY // 4):
+            left = sold - blocks_within(passed)
+            assert left >= least_blocks(start_at, LIMITS, NOW + passed) - 1
 
 
 def test_the_latest_start_is_the_last_that_can_be_held() -> None:

@@ -60,6 +60,13 @@ def hold_blocks(start_at: int, limits: StepLimits, now: int) -> int:
     return blocks_within(max(0, start_at - now) + limits.seconds) + limits.blocks
 
 
+def least_blocks(start_at: int, limits: StepLimits, now: int) -> int:
+    """How many blocks a held payment must have left for the funding to be settled in time, on a chain as fast
+    as it should be. What is sold by `hold_blocks` has more, unless blocks came much faster than expected.
+    """
+    return math.ceil((max(0, start_at - now) + limits.seconds) / TARGET_BLOCK_SECONDS) + limits.blocks
+
+
 def latest_start_at(limits: StepLimits, now: int) -> int:
     """The latest start of a window for which a ticket sold now can still be held long enough."""
     low, high = now, now + MAX_HOLD_BLOCKS * TARGET_BLOCK_SECONDS

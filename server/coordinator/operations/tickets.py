@@ -14,7 +14,7 @@ from coordinator.domain.errors import (
     PreconditionFailed,
     ServiceUnavailable,
 )
-from coordinator.domain.htlcs import MAX_HOLD_BLOCKS, StepLimits, blocks_left, hold_blocks
+from coordinator.domain.htlcs import MAX_HOLD_BLOCKS, StepLimits, blocks_left, hold_blocks, least_blocks
 from coordinator.domain.ids import check_uuid7, new_uuid7
 from coordinator.domain.states import CollectingEntries, Created
 from coordinator.ports.lightning import InvoiceState, LightningError
@@ -94,7 +94,10 @@ async def reconcile_reserved(core: Core, ticket: TicketRow) -> None:
     if invoice is not None and state is InvoiceState.ACCEPTED:
         tip = await core.chain.tip()
         left = blocks_left(invoice, tip.height)
-        if left > core.settings.htlc_safety_blocks:
+        record = await core.competitions.load(ticket.competition_id)
+        if left >= least_blocks(
+            record.status.facts.terms.start_observation_at, step_limits(core.settings), now
+        ):
             await _move(
                 core,
                 ticket,

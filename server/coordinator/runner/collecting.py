@@ -7,7 +7,7 @@ from coordinator.domain.endings import ending_words
 from coordinator.domain.states import CollectingEntries, Created
 from coordinator.operations.listing import live_entries
 from coordinator.operations.tickets import cancel_ticket, reconcile_reserved
-from coordinator.runner.htlcs import reconcile_held, unheld_tickets
+from coordinator.runner.htlcs import reconcile_held, unfit_tickets
 from coordinator.runner.step import AT_ONCE, LATER, Context, Next
 from coordinator.store.competitions import CompetitionRecord, record_of
 from coordinator.store.events import NewEvent
@@ -34,7 +34,7 @@ async def collect(context: Context, record: CompetitionRecord, status: Created |
     if not full and not started:
         return LATER
     tickets = await TicketRow.filter(competition_id=record.id, state=TicketState.ENTERED)
-    for ticket in await unheld_tickets(core, tickets):
+    for ticket in await unfit_tickets(core, terms, tickets):
         # Its payment is gone or about to go: the entry cannot take part, its place is free again.
         await cancel_ticket(core, ticket)
     entries = await live_entries(record.id)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from coordinator.core import Core
-from coordinator.domain.htlcs import blocks_left
-from coordinator.operations.tickets import cancel_ticket
-from coordinator.ports.lightning import Invoice, InvoiceState
+from coordinator.domain.htlcs import blocks_left, least_blocks
+from coordinator.domain.terms import Terms
+from coordinator.operations.tickets import cancel_ticket, step_limits
+from coordinator.ports.lightning import InvoiceState
 from coordinator.store.models import TicketRow
 
 
@@ -14,31 +15,34 @@ async def present_height(core: Core) -> int:
     return max((await core.chain.tip()).height, (await core.lightning.info()).block_height)
 
 
-async def unheld_tickets(core: Core, tickets: list[TicketRow]) -> list[TicketRow]:
-    """Tickets whose payment is not held any more, or not for long enough to count on it."""
+async def unheld_tickets(core: Core, tickets: list[TicketRow], at_least: int = 0) -> list[TicketRow]:
+    """Tickets whose payment is not held any more, or not for long enough to count on it: more blocks than the
+    configured safety, and no fewer than `at_least`.
+    """
     height = await present_height(core)
+    least = max(core.settings.htlc_safety_blocks + 1, at_least)
     lost = []
     for ticket in tickets:
         invoice = await core.lightning.lookup_invoice(bytes.fromhex(ticket.ticket_hash))
-        if not is_held(core, invoice, height):
+        held = invoice is not None and invoice.state is InvoiceState.ACCEPTED
+        if invoice is None or not held or blocks_left(invoice, height) < least:
             lost.append(ticket)
     return lost
 
 
-def is_held(core: Core, invoice: Invoice | None, tip_height: int) -> bool:
-    """Whether the payment is held, and for long enough to count on it."""
-    return (
-        invoice is not None
-        and invoice.state is InvoiceState.ACCEPTED
-        and blocks_left(invoice, tip_height) > core.settings.htlc_safety_blocks
-    )
+async def unfit_tickets(core: Core, terms: Terms, tickets: list[TicketRow]) -> list[TicketRow]:
+    """While entries are collected: tickets whose payment may be gone before the funding is settled."""
+    least = least_blocks(terms.start_observation_at, step_limits(core.settings), core.clock.now())
+    return await unheld_tickets(core, tickets, least)
 
 
 async def reconcile_held(core: Core, ticket: TicketRow) -> None:
-    """While entries are collected: a paid ticket whose payment is gone, or about to go, gives its place back.
+    """While entries are collected: a paid ticket whose payment is gone, or not held for long enough, gives
+    its place back.
 
     Raises:
         LightningError: the node does not answer.
     """
-    if await unheld_tickets(core, [ticket]):
+    record = await core.competitions.load(ticket.competition_id)
+    if await unfit_tickets(core, record.status.facts.terms, [ticket]):
         await cancel_ticket(core, ticket)

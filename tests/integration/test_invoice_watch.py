@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.domain.errors import InvalidInput
-from coordinator.domain.htlcs import hold_blocks
+from coordinator.domain.htlcs import hold_blocks, least_blocks
 from coordinator.operations import tickets
 from coordinator.store.models import EventRow, TicketRow
 from support.wire import Wire, wire_to
@@ -116,7 +116,11 @@ async def test_an_htlc_that_ends_too_soon_is_given_back_and_never_settled(tmp_pa
 
         await until(accepted)
         blocks = ticket.htlc_expiry_height - (await world.core.chain.tip()).height  # type: ignore[operator]
-        await world.chain.mine(blocks - world.settings.htlc_safety_blocks)
+        facts = (await world.core.competitions.load(competition_id)).status.facts
+        limits, start_at = tickets.step_limits(world.settings), facts.terms.start_observation_at
+        least = least_blocks(start_at, limits, int(time.time()))
+        assert least > 2 * world.settings.htlc_safety_blocks
+        await world.chain.mine(blocks - least + 2)
         assert held_by_the_node(world, second, "ACCEPTED")
         await wire.start()
         await is_in(second, "expired")

@@ -25,12 +25,14 @@ from coordinator.domain.wallet import (
     PlannedTransaction,
     WalletError,
     WalletKeys,
-    build_child,
     build_payment,
     build_sweep,
     child_fee_sats,
     select_coins,
+    sweep_weight,
+    sweep_with_fee,
 )
+from coordinator.domain.wallet.estimates import estimate_for
 from support.onchain import SEED, coin, first_invalid_input, parse_transaction, wallet, weight_of
 
 WALLET = wallet()
@@ -212,13 +214,10 @@ class TestChildPaysForParent:
             outpoint=parent.change_outpoint,
             confirmed=False,
         )
-        child = build_child(
-            change,
-            DESTINATION,
-            parent_weight=parent.weight,
-            parent_fee_sats=parent.fee_sats,
-            fee_rate_sat_vb=20,
-        )
+        weight = sweep_weight([change], DESTINATION)
+        fee = child_fee_sats(parent.weight, parent.fee_sats, weight, 20)
+        child = sweep_with_fee([change], DESTINATION, fee)
+        assert weight_of(signed(child)) == weight
         assert first_invalid_input(signed(child), [change.output]) is None
         vsize = virtual_size(weight_of(signed(parent))) + virtual_size(weight_of(signed(child)))
         assert parent.fee_sats + child.fee_sats == 20 * vsize
@@ -227,12 +226,27 @@ class TestChildPaysForParent:
         assert child_fee_sats(400, 100_000, 444, 5) == fee_sats(444, 5)
 
     def test_refusals(self) -> None:
-        small = coin(WALLET, 0, 1_000)
-        parent = {"parent_weight": 4_000, "parent_fee_sats": 1_000, "fee_rate_sat_vb": 20}
         with pytest.raises(InsufficientFunds):
-            build_child(small, DESTINATION, **parent)  # type: ignore[arg-type]
+            sweep_with_fee([coin(WALLET, 0, 1_000)], DESTINATION, 671)
+        assert sweep_with_fee([coin(WALLET, 0, 1_000)], DESTINATION, 670).outputs[0].value_sats == 330
         with pytest.raises(WalletError):
-            build_child(replace(small, value_sats=10**6, locked=True), DESTINATION, **parent)  # type: ignore[arg-type]
+            child_fee_sats(400, 100, 444, 0)
+
+
+@pytest.mark.parametrize(
+    ("rates", "target_blocks", "expected"),
+    [
+        ({1: 9.0, 3: 6.0, 6: 4.0, 144: 1.5}, 3, 6.0),
+        ({1: 9.0, 3: 6.0, 6: 4.0, 144: 1.5}, 5, 6.0),
+        ({1: 9.0, 3: 6.0, 6: 4.0, 144: 1.5}, 1000, 1.5),
+        # Nothing that quick is known: the quickest that is.
+        ({144: 1.5, 10: 3.0}, 3, 3.0),
+        ({3: 0.2}, 3, 1.0),
+        ({}, 3, 2.0),
+    ],
+)
+def test_estimates(rates: dict[int, float], target_blocks: int, expected: float) -> None:
+    assert estimate_for(rates, target_blocks, 2.0) == expected
 
 
 def test_inputs_that_suffice_already_take_no_coin() -> None:

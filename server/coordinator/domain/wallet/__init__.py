@@ -8,7 +8,6 @@ from coordinator.domain.wallet.errors import InsufficientFunds, WalletError
 from coordinator.domain.wallet.keys import Descriptor, WalletKeys
 from coordinator.domain.wallet.payment import (
     PlannedTransaction,
-    build_child,
     build_payment,
     build_sweep,
     child_fee_sats,
@@ -32,7 +31,6 @@ __all__ = [
     "WalletError",
     "WalletKeys",
     "address_from_script",
-    "build_child",
     "build_payment",
     "build_sweep",
     "child_fee_sats",

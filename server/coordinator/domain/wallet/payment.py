@@ -51,7 +51,7 @@ class PlannedTransaction:
 
     @property
     def change_outpoint(self) -> OutPoint | None:
-        """The change output, if there is one: it can pay for the transaction (`build_child`)."""
+        """The change output, if there is one: it can pay for the transaction (`child_fee_sats`)."""
         return None if self.change_index is None else OutPoint(self.txid, self.change_index)
 
     def psbt(self, descriptor: Descriptor) -> str:
@@ -155,27 +155,6 @@ def child_fee_sats(
     return max(
         fee_sats(pair_weight, fee_rate_sat_vb) - parent_fee_sats, fee_sats(child_weight, fee_rate_sat_vb)
     )
-
-
-def build_child(
-    coin: WalletCoin,
-    destination_script: bytes,
-    *,
-    parent_weight: int,
-    parent_fee_sats: int,
-    fee_rate_sat_vb: float,
-) -> PlannedTransaction:
-    """Plan to spend an output of an unconfirmed transaction so that both confirm at a fee rate.
-
-    Raises:
-        WalletError: A fee rate that cannot be, or a locked coin.
-        InsufficientFunds: The coin cannot pay for it.
-    """
-    if coin.locked:
-        raise WalletError("coin", "is locked")
-    weight = sweep_weight([coin], destination_script)
-    fee = child_fee_sats(parent_weight, parent_fee_sats, weight, fee_rate_sat_vb)
-    return sweep_with_fee([coin], destination_script, fee)
 
 
 def sweep_weight(coins: Sequence[WalletCoin], destination_script: bytes) -> int:

@@ -6,6 +6,7 @@ having what they should have.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
@@ -22,12 +23,14 @@ from coordinator.adapters.keymeld import KeymeldAdapter
 from coordinator.adapters.lnd import LndLightning
 from coordinator.adapters.weather_oracle import WeatherOracle
 from coordinator.contract.escrow import ESCROW_RELEASE_BLOCKS
+from coordinator.domain.errors import ServiceUnavailable
 from coordinator.domain.states import AwaitingEscrow, Completed, Failed, FundingReady, OutcomeBroadcasted
 from coordinator.operations import payouts, tickets
 from coordinator.operations.competitions import inspect_competition
 from coordinator.operations.listing import live_entries
 from coordinator.runner import runner
 from coordinator.runner.backoff import Backoff
+from coordinator.runner.runner import UNAVAILABLE
 from coordinator.store.competitions import CompetitionRecord
 from coordinator.store.models import PayoutRow, TicketRow
 from coordinator.store.tickets import PayoutState, TicketState
@@ -146,7 +149,9 @@ class Ordeal:
             record = await self.load()
             if record.at_rest or record.status.name == until_state:
                 return
-            await self.act(record)
+            # On a slow machine a healthy service may be late, too: the players try again.
+            with contextlib.suppress(ServiceUnavailable, *UNAVAILABLE):
+                await self.act(record)
             await self.endure()
             await self.drive()
             if await self._paying():

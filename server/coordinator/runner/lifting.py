@@ -87,20 +87,20 @@ async def lift(core: Core, competition_id: str, role: str, parent: bytes) -> Non
     if not await core.wallet.own_outputs(parsed):
         return
     now, chain = core.clock.now(), core.chain
+    height = (await chain.tip()).height
+    record = await record_intent(
+        child_lock(parsed.txid),
+        now,
+        competition_id=competition_id,
+        data={"since_height": height, "children": []},
+    )
+    children = _children(record)
+    if children and not await _send(chain, children[-1]):
+        return
+    since = children[-1].height if children else int(str(record.data["since_height"]))
+    if height - since < STUCK_BLOCKS:
+        return
     async with core.wallet.deciding:
-        height = (await chain.tip()).height
-        record = await record_intent(
-            child_lock(parsed.txid),
-            now,
-            competition_id=competition_id,
-            data={"since_height": height, "children": []},
-        )
-        children = _children(record)
-        if children and not await _send(chain, children[-1]):
-            return
-        since = children[-1].height if children else int(str(record.data["since_height"]))
-        if height - since < STUCK_BLOCKS:
-            return
         child = await _next_child(core, parsed, children, height)
         if child is None:
             return

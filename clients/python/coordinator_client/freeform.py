@@ -40,7 +40,7 @@ def _value_to_json(value: Value) -> Any:
             return struct_to_json(struct)
         case "list_value", items:
             return [_value_to_json(item) for item in items.values]
-        case ("string_value" | "bool_value"), plain:
+        case (("string_value" | "bool_value"), plain):
             return plain
         case _:
             return None

@@ -111,3 +111,12 @@ def test_the_pool_is_what_players_pay_less_the_coordinators_part(
     assert terms.pool_share_sats + terms.coordinator_fee_sats == fee
     assert 0 <= terms.coordinator_fee_sats * 100 <= fee * percent
     assert terms.funding_value_sats(entries) == entries * terms.pool_share_sats
+
+
+@given(ANY_STATE)
+def test_the_transaction_that_refunds_after_the_expiry_is_called_so(status: CompetitionStatus) -> None:
+    if not isinstance(status, states.OutcomeBroadcasted | states.ExpiryBroadcasted | states.Completed):
+        return
+    refunded = status.name == "expiry_broadcasted" or getattr(status, "attestation", None) is None
+    roles = [role for role, _ in status.broadcasts]
+    assert roles[:2] == ["funding", "expiry" if refunded else "outcome"]

@@ -299,7 +299,11 @@ class _Funded(_Contracted):
     @property
     def broadcasts(self) -> tuple[tuple[str, Broadcast], ...]:
         """The transactions that the state stands on, with their roles; parents first."""
-        known = [(role, getattr(self, name, None)) for name, role in _ROLES.items()]
+        refunded = getattr(self, "attestation", None) is None
+        known = [
+            ("expiry" if refunded and role == "outcome" else role, getattr(self, name, None))
+            for name, role in _ROLES.items()
+        ]
         return tuple((role, broadcast) for role, broadcast in known if broadcast is not None)
 
     def moved(self, txid: str, block_height: int | None) -> Self:

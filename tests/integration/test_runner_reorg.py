@@ -73,6 +73,8 @@ async def lost_for_good(world: World, competition_id: str, depth: int, rewound: 
 async def check_every_depth(
     world: World, competition_id: str, name: str, *, rewound: type | None = None
 ) -> None:
+    # The state is written before its transaction is sent.
+    await confirmed_again(world, competition_id)
     for depth in DEPTHS:
         if rewound is None:
             await lost_and_back(world, competition_id, depth)

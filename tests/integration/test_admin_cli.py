@@ -274,16 +274,12 @@ async def test_pause_resume_retry_cancel(api: Api, admin: AdminCli) -> None:
 
 async def test_approval_and_keymeld(admin: AdminCli, stranger: AdminCli) -> None:
     competition_id = await new_competition(admin)
-    before = (await stranger("keymeld", competition_id, "--json")).document
-    assert (before["keygen_status"], before["approval_required"]) == ("not_started", False)
-    assert (await admin("approval", competition_id, "required", "--json")).document == {"required": True}
-    assert (await stranger("keymeld", competition_id, "--json")).document["approval_required"] is True
-    assert "of every player" in (await stranger("keymeld", competition_id)).out
-    assert "as each player chooses" in (await admin("approval", competition_id, "optional")).out
-    assert (await stranger("approval", competition_id, "required")).code == 3
-    assert (await admin("approval", competition_id, "sometimes")).code == 2
-    await admin("cancel", competition_id, "--reason", "x")
-    assert (await admin("approval", competition_id, "required")).code == 6
+    found = (await stranger("keymeld", competition_id, "--json")).document
+    assert (found["keygen_status"], found["approval_required"]) == ("not_started", False)
+    assert "as each player chooses" in (await stranger("show", competition_id)).out
+    approved_id = await new_competition(admin, "--require-signing-approval")
+    assert (await stranger("keymeld", approved_id, "--json")).document["approval_required"] is True
+    assert "of every player" in (await stranger("show", approved_id)).out
 
 
 async def test_orders_need_an_admins_key(

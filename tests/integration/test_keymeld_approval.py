@@ -92,10 +92,6 @@ async def test_a_competition_is_approved_session_by_session_and_completes(tmp_pa
         world = table.world
         assert (await table.status()).approval_required
         await table.seat(3)
-        with pytest.raises(ApiError) as fixed:
-            await table.set_mode(False)
-        assert (fixed.value.code, fixed.value.reason) == ("FAILED_PRECONDITION", "APPROVAL_MODE_FIXED")
-        assert (await table.set_mode(True)).required
         await table.to_signing()
         # Two approve; the third is waited for, and everybody can see it.
         early = [asyncio.create_task(player.approve_signing()) for player in table.players[:2]]
@@ -139,7 +135,6 @@ async def test_a_competition_is_approved_session_by_session_and_completes(tmp_pa
                 told.append(event.kind)
                 if event.kind == "keymeld.signing_progress" and event.data["done"] == event.data["total"]:
                     break
-        assert told[0] == "approval.mode_changed"
         assert told.count("approval.requested") == len(asked)
         assert told.index("keymeld.keygen_completed") < told.index("approval.requested")
         progress = await events(table, "keymeld.signing_progress")
@@ -179,16 +174,9 @@ async def test_an_entry_that_does_not_let_its_player_approve_is_refused(tmp_path
             await table.world.enter(table.competition_id, wallet)
 
 
-async def test_only_an_admin_sets_the_mode_and_only_entrants_see_the_sessions(tmp_path: Path) -> None:
+async def test_only_entrants_see_the_sessions(tmp_path: Path) -> None:
     async with running_table(tmp_path, required=False) as table:
-        request = keymeld_pb2.SetApprovalModeRequest(competition_id=table.competition_id, required=True)
-        with pytest.raises(ApiError) as refused:
-            await table.api.call("KeymeldService/SetApprovalMode", request, NostrKey.generate())
-        assert refused.value.code == "PERMISSION_DENIED"
         assert not (await table.status()).approval_required
-        assert (await table.set_mode(True)).required
-        assert not (await table.set_mode(False)).required
-        assert [one["required"] for one in await events(table, "approval.mode_changed")] == [True, False]
         sessions = keymeld_pb2.ListSigningSessionsRequest(competition_id=table.competition_id)
         for key in (NostrKey.generate(), ADMIN):
             with pytest.raises(ApiError) as stranger:

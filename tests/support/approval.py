@@ -16,7 +16,7 @@ from coordinator.v1 import keymeld_pb2
 from coordinator_client.player import Player, PlayerSecrets
 from coordinator_client.proto.coordinator.v1 import ExpectedObservation, Prediction
 from coordinator_gateway.config import GatewayConfig
-from support.api import ADMIN, GATEWAY_TOKEN, Api, running_api
+from support.api import GATEWAY_TOKEN, Api, running_api
 from support.gateway import RunningGateway, free_port
 from support.world import METRICS, STATIONS, World, WorldPlayer, until
 
@@ -39,10 +39,6 @@ class Table:
     @property
     def world(self) -> World:
         return self.api.world
-
-    async def set_mode(self, required: bool) -> Any:
-        request = keymeld_pb2.SetApprovalModeRequest(competition_id=self.competition_id, required=required)
-        return await self.api.call("KeymeldService/SetApprovalMode", request, ADMIN)
 
     async def seat(self, count: int, **options: Any) -> None:
         """Players buy tickets, pay and enter."""
@@ -102,13 +98,14 @@ async def running_table(folder: Path, *, required: bool = True, **settings: obje
         await gateway.start()
         now = int(time.time())
         competition_id = await api.world.create(
-            start_observation_at=now + 3600, end_observation_at=now + 3602, signing_at=now + 3604
+            start_observation_at=now + 3600,
+            end_observation_at=now + 3602,
+            signing_at=now + 3604,
+            require_signing_approval=required,
         )
         table = Table(api, gateway, competition_id, [], [])
         try:
             await gateway.hub.ready.wait()
-            if required:
-                await table.set_mode(True)
             yield table
         finally:
             if table.restarted:

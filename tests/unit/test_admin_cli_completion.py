@@ -16,7 +16,7 @@ ZSH = shutil.which("zsh")
 
 COMMANDS = {
     *("create", "list", "show", "inspect", "watch", "cancel", "pause", "resume", "retry", "entries"),
-    *("leaderboard", "keymeld", "approval", "wallet", "whoami", "attest", "completion"),
+    *("leaderboard", "keymeld", "wallet", "whoami", "attest", "completion"),
 }
 # What is typed before the cursor (the last word is being completed) -> what is offered.
 CASES: list[tuple[str, set[str]]] = [
@@ -33,7 +33,6 @@ CASES: list[tuple[str, set[str]]] = [
     ("coordinator admin create --metric ", set(SCORING_FIELDS)),
     ("coordinator admin create --name list --st", {"--starts-in", "--starts-at", "--station"}),
     ("coordinator admin completion ", {"bash", "zsh"}),
-    ("coordinator admin approval x ", {"required", "optional"}),
     ("coordinator --log-level ", {"DEBUG", "INFO", "WARNING", "ERROR"}),
     ("coordinator admin list --address ", set()),
 ]

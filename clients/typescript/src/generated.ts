@@ -139,6 +139,12 @@ export interface CompetitionTerms {
   relative_locktime_blocks: number;
   /** Fee rate of the contract's own transactions, in sat per virtual byte. 0: the coordinator's default. */
   fee_rate_sats_per_vb: number;
+  /**
+   * Every player must approve what its key signs, after its own comparison with the contract
+   * (docs/keymeld.md); a player that does not in time fails the competition before anything is funded. false:
+   * as each player chooses.
+   */
+  require_signing_approval: boolean;
 }
 
 /** Ids of a competition's transactions; empty where there is none yet. */
@@ -612,12 +618,6 @@ export interface SendResponse {
   fee_sats: number;
 }
 
-/** As it is now. */
-export interface SetApprovalModeResponse {
-  /** Whether every player must approve. */
-  required: boolean;
-}
-
 /** One signature that is asked for. */
 export interface SigningItem {
   /** UUIDv7. */
@@ -782,6 +782,12 @@ export interface CompetitionTermsInput {
   relative_locktime_blocks?: number;
   /** Fee rate of the contract's own transactions, in sat per virtual byte. 0: the coordinator's default. */
   fee_rate_sats_per_vb?: number;
+  /**
+   * Every player must approve what its key signs, after its own comparison with the contract
+   * (docs/keymeld.md); a player that does not in time fails the competition before anything is funded. false:
+   * as each player chooses.
+   */
+  require_signing_approval?: boolean;
 }
 
 /** An entry. As a request has it. */
@@ -1158,14 +1164,6 @@ export interface GetStatusRequest {
   competition_id: string;
 }
 
-/** The mode of a competition. */
-export interface SetApprovalModeRequest {
-  /** UUIDv7. */
-  competition_id: string;
-  /** Whether every player must approve. */
-  required?: boolean;
-}
-
 /** Which sessions. */
 export interface ListSigningSessionsRequest {
   /** UUIDv7. */
@@ -1202,18 +1200,6 @@ export class KeymeldService {
     options?: CallOptions,
   ): Promise<GetStatusResponse> {
     return this.#call(operations.KeymeldService_GetStatus, request, options);
-  }
-
-
-  /**
-   * Decides whether every player must approve what its key signs (admin). FAILED_PRECONDITION once a ticket
-   * was requested: it belongs to what a player agrees to. Repeating it is harmless.
-   */
-  setApprovalMode(
-    request: SetApprovalModeRequest,
-    options?: CallOptions,
-  ): Promise<SetApprovalModeResponse> {
-    return this.#call(operations.KeymeldService_SetApprovalMode, request, options);
   }
 
 
@@ -1597,11 +1583,6 @@ export const operations = {
     method: "GET",
     path: "/api/v1/competitions/{competition_id}/keymeld/status",
     body: "",
-  },
-  KeymeldService_SetApprovalMode: {
-    method: "POST",
-    path: "/api/v1/competitions/{competition_id}/keymeld/approval",
-    body: "*",
   },
   KeymeldService_ListSigningSessions: {
     method: "GET",

@@ -314,6 +314,7 @@ def competition_facts(c: v1.Competition, now: datetime) -> list[tuple[str, Cell]
         facts.append((name, f"{show_moment(moment)} ({show_distance(moment, now)})"))
     facts += [
         ("contract", f"delta {t.relative_locktime_blocks} blocks, {t.fee_rate_sats_per_vb} sat/vB"),
+        ("approval", "of every player" if t.require_signing_approval else "as each player chooses"),
         ("created", show_moment(c.created_at)),
         ("market maker", c.market_maker_pubkey),
     ]

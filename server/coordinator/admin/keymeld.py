@@ -49,21 +49,6 @@ async def status(session: Session) -> None:
         )
 
 
-async def approval(session: Session) -> None:
-    """`approval`."""
-    session.connection.require_key()
-    answer = await session.client.keymeld.set_approval_mode(
-        v1.SetApprovalModeRequest(
-            competition_id=session.arguments.competition_id,
-            required=session.arguments.mode == "required",
-        )
-    )
-    if session.out.as_json:
-        session.out.document(message_json(answer))
-    else:
-        session.out.line("of every player" if answer.required else "as each player chooses")
-
-
 def _styled(text: str) -> Cell:
     return Styled(text, _STYLES.get(text, "yellow"))
 

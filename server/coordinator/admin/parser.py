@@ -34,6 +34,7 @@ class TermsFlag:
     many: bool = False
     choices: tuple[str, ...] | None = None
     text: bool = False
+    switch: bool = False
 
 
 TERMS_FLAGS: Final = (
@@ -63,6 +64,13 @@ TERMS_FLAGS: Final = (
     ),
     TermsFlag("relative_locktime_blocks", "--delta", "BLOCKS", "the contract's relative lock time"),
     TermsFlag("fee_rate_sats_per_vb", "--fee-rate", "SAT_PER_VB", "of the contract's transactions"),
+    TermsFlag(
+        "require_signing_approval",
+        "--require-signing-approval",
+        "",
+        "every player must approve what its key signs (default: as each chooses)",
+        switch=True,
+    ),
 )
 TIME_FLAGS: Final = {
     "start_observation_at": "--starts-in/--starts-at",
@@ -158,11 +166,6 @@ def _add_competitions(commands: _Commands) -> None:
     _paging(entries)
     _id(commands.add("leaderboard", "show entries by score"))
     _id(commands.add("keymeld", "show how far key generation and signing are"))
-    approval = commands.add("approval", "set whether every player must approve what its key signs")
-    _id(approval)
-    approval.add_argument(
-        "mode", choices=("required", "optional"), help="optional: each player decides when it enters"
-    )
 
 
 def _add_create(create: argparse.ArgumentParser) -> None:
@@ -178,7 +181,11 @@ def _add_create(create: argparse.ArgumentParser) -> None:
         options: dict[str, Any] = {"type": str if flag.text else _count}
         if flag.many:
             options |= {"action": "append", "choices": flag.choices}
-        terms.add_argument(flag.flag, dest=flag.field, metavar=flag.metavar, help=flag.help, **options)
+        if flag.switch:
+            options = {"action": "store_true", "default": None}
+        else:
+            options["metavar"] = flag.metavar
+        terms.add_argument(flag.flag, dest=flag.field, help=flag.help, **options)
     times = create.add_argument_group(
         "times", "Durations: 90s, 30m, 2h, 1d12h. Times: 2026-11-25T18:00:00Z, without a zone local."
     )

@@ -32,7 +32,6 @@ COMMANDS: Final[Mapping[str, Callable[[Session], Awaitable[None]]]] = {
     "entries": competitions.entries,
     "leaderboard": competitions.leaderboard,
     "keymeld": keymeld.status,
-    "approval": keymeld.approval,
     "wallet balance": wallet.balance,
     "wallet address": wallet.address,
     "wallet outputs": wallet.outputs,

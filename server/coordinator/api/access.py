@@ -66,7 +66,6 @@ _BY_SERVICE: Final[Mapping[str, Mapping[str, Access]]] = {
     "KeymeldService": {
         "Join": USER,
         "GetStatus": PUBLIC,
-        "SetApprovalMode": ADMIN,
         # The operation asks for an entry of the caller's.
         "ListSigningSessions": USER_OR_SESSION,
     },

@@ -104,6 +104,7 @@ def terms_from(message: competition_pb2.CompetitionTerms) -> Terms:
         signing_at=message.signing_at.seconds,
         relative_locktime_blocks=message.relative_locktime_blocks,
         fee_rate_sats_per_vb=message.fee_rate_sats_per_vb,
+        require_signing_approval=message.require_signing_approval,
     )
 
 
@@ -125,6 +126,7 @@ def terms_message(terms: Terms) -> competition_pb2.CompetitionTerms:
         signing_at=timestamp(terms.signing_at),
         relative_locktime_blocks=terms.relative_locktime_blocks,
         fee_rate_sats_per_vb=terms.fee_rate_sats_per_vb,
+        require_signing_approval=terms.require_signing_approval,
     )
 
 

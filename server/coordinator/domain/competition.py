@@ -13,7 +13,7 @@ from coordinator.domain.terms import Terms
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known from creation on and, once there is a ticket, never changes."""
+    """What is known from creation on and never changes."""
 
     competition_id: str
     terms: Terms
@@ -21,8 +21,6 @@ class Facts:
     keygen_session_ids: tuple[str, ...]
     keymeld_coordinator_user_id: str
     market_maker_pubkey: bytes
-    approval_required: bool = False
-    """Every player must approve what its key signs."""
 
 
 @dataclass(frozen=True, slots=True)

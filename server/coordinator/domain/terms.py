@@ -46,6 +46,7 @@ class Terms:
     signing_at: int
     relative_locktime_blocks: int
     fee_rate_sats_per_vb: int
+    require_signing_approval: bool = False
 
     def with_defaults(self, *, relative_locktime_blocks: int, fee_rate_sats_per_vb: int) -> Terms:
         """Zeroes replaced by the defaults that the API promises."""

@@ -274,7 +274,7 @@ def _check_content(new: NewEntry, record: CompetitionRecord) -> None:
         )
     _check_keymeld(checks, new.keymeld, facts.keygen_session_ids)
     checks.require(
-        new.keymeld.require_signing_approval or not facts.approval_required,
+        new.keymeld.require_signing_approval or not facts.terms.require_signing_approval,
         "entry.keymeld.require_signing_approval",
         "must be set: in this competition every player approves what its key signs",
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from coordinator.contract.dlc import SigningJobs, TicketedDLC
 from coordinator.contracts import ContractCache
 from coordinator.core import Core
-from coordinator.domain.errors import InvalidInput, NotFound, PermissionDenied, PreconditionFailed
+from coordinator.domain.errors import InvalidInput, NotFound, PermissionDenied
 from coordinator.domain.ids import check_uuid7
 from coordinator.domain.states import (
     CANCELLABLE,
@@ -25,9 +25,8 @@ from coordinator.domain.states import (
 from coordinator.operations.entries import own_entry
 from coordinator.operations.listing import live_entries
 from coordinator.ports.keymeld import Batches, ItemAsked, KeygenPlan, KeymeldParticipant
-from coordinator.store.competitions import CompetitionRecord, record_of
-from coordinator.store.events import NewEvent
-from coordinator.store.models import CompetitionRow, EntryRow, EventRow, TicketRow
+from coordinator.store.competitions import CompetitionRecord
+from coordinator.store.models import EntryRow, EventRow
 from coordinator_client.nostr import nip44
 
 KEYGEN_PROGRESS = "keymeld.keygen_progress"
@@ -84,31 +83,6 @@ class AskedSession:
     batch: int
     attempt: int
     items: Sequence[ItemAsked]
-
-
-async def set_approval_mode(core: Core, competition_id: str, required: bool) -> bool:
-    """Decides whether every player must approve what its key signs. Repeating it is harmless.
-
-    Raises:
-        InvalidInput, NotFound: as the names say.
-        PreconditionFailed: somebody has requested a ticket: the mode belongs to what is agreed then.
-    """
-    check_uuid7("competition_id", competition_id)
-    await core.competitions.load(competition_id)
-    async with core.competitions.transaction():
-        # Who requests a ticket locks this row as well.
-        record = record_of(await CompetitionRow.filter(id=competition_id).select_for_update().get())
-        if record.status.facts.approval_required == required:
-            return required
-        sold = await TicketRow.exists(competition_id=competition_id)
-        if sold or not isinstance(record.status, Created):
-            raise PreconditionFailed(
-                "the approval mode is fixed once a ticket was requested", reason="APPROVAL_MODE_FIXED"
-            )
-        changed = Created(facts=replace(record.status.facts, approval_required=required))
-        told = [NewEvent("approval.mode_changed", {"required": required})]
-        await core.competitions.advance(record, changed, core.clock.now(), told)
-    return required
 
 
 async def join(core: Core, competition_id: str, entry_id: str, owner_pubkey: str) -> Joined:
@@ -178,7 +152,7 @@ async def progress(core: Core, competition_id: str) -> Progress:
         batches_total=_number(batches, "total"),
         started_at=under_way.started_at if under_way else None,
         deadline_at=under_way.deadline_at if under_way else None,
-        approval_required=status.facts.approval_required,
+        approval_required=status.facts.terms.require_signing_approval,
     )
 
 

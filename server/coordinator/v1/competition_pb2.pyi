@@ -143,6 +143,7 @@ class CompetitionTerms(_message.Message):
     SIGNING_AT_FIELD_NUMBER: _builtins.int
     RELATIVE_LOCKTIME_BLOCKS_FIELD_NUMBER: _builtins.int
     FEE_RATE_SATS_PER_VB_FIELD_NUMBER: _builtins.int
+    REQUIRE_SIGNING_APPROVAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What a player reads in lists, 1 to 100 characters."""
     entry_fee_sats: _builtins.int
@@ -165,6 +166,10 @@ class CompetitionTerms(_message.Message):
     """The contract's delta: blocks between outcome and split, and between split and a winner's own claim. 1 to 32767."""
     fee_rate_sats_per_vb: _builtins.int
     """Fee rate of the contract's own transactions, in sat per virtual byte. 0: the coordinator's default."""
+    require_signing_approval: _builtins.bool
+    """Every player must approve what its key signs, after its own comparison with the contract (docs/keymeld.md); a
+    player that does not in time fails the competition before anything is funded. false: as each player chooses.
+    """
     @_builtins.property
     def locations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Station ids that the predictions are about."""
@@ -203,10 +208,11 @@ class CompetitionTerms(_message.Message):
         signing_at: _timestamp_pb2.Timestamp | None = ...,
         relative_locktime_blocks: _builtins.int = ...,
         fee_rate_sats_per_vb: _builtins.int = ...,
+        require_signing_approval: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_observation_at", b"end_observation_at", "signing_at", b"signing_at", "start_observation_at", b"start_observation_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_fee_percent", b"coordinator_fee_percent", "end_observation_at", b"end_observation_at", "entry_fee_sats", b"entry_fee_sats", "fee_rate_sats_per_vb", b"fee_rate_sats_per_vb", "locations", b"locations", "min_entries", b"min_entries", "name", b"name", "number_of_places_win", b"number_of_places_win", "number_of_values_per_entry", b"number_of_values_per_entry", "relative_locktime_blocks", b"relative_locktime_blocks", "scoring_fields", b"scoring_fields", "signing_at", b"signing_at", "start_observation_at", b"start_observation_at", "total_allowed_entries", b"total_allowed_entries", "total_competition_pool_sats", b"total_competition_pool_sats"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_fee_percent", b"coordinator_fee_percent", "end_observation_at", b"end_observation_at", "entry_fee_sats", b"entry_fee_sats", "fee_rate_sats_per_vb", b"fee_rate_sats_per_vb", "locations", b"locations", "min_entries", b"min_entries", "name", b"name", "number_of_places_win", b"number_of_places_win", "number_of_values_per_entry", b"number_of_values_per_entry", "relative_locktime_blocks", b"relative_locktime_blocks", "require_signing_approval", b"require_signing_approval", "scoring_fields", b"scoring_fields", "signing_at", b"signing_at", "start_observation_at", b"start_observation_at", "total_allowed_entries", b"total_allowed_entries", "total_competition_pool_sats", b"total_competition_pool_sats"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63oordinator/v1/keymeld.proto\x12\x0e\x63oordinator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"=\n\x0bJoinRequest\x12\x1c\n\x0e\x63ompetition_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08\x65ntry_id\x18\x02 \x01(\t\"\xb0\x01\n\x0cJoinResponse\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x17\n\x0fkeymeld_user_id\x18\x02 \x01(\t\x12\x1a\n\x12keymeld_session_id\x18\x03 \x01(\t\x12 \n\x18\x65ncrypted_session_secret\x18\x04 \x01(\t\x12\x1b\n\x13keymeld_session_ids\x18\x05 \x03(\t\x12\x1a\n\x12\x63oordinator_pubkey\x18\x06 \x01(\t\"0\n\x10GetStatusRequest\x12\x1c\n\x0e\x63ompetition_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xaf\x02\n\x11GetStatusResponse\x12\x15\n\rkeygen_status\x18\x01 \x01(\t\x12\x16\n\x0esigning_status\x18\x02 \x01(\t\x12\x42\n\x15participant_approvals\x18\x03 \x03(\x0b\x32#.coordinator.v1.ParticipantApproval\x12\x14\n\x0c\x62\x61tches_done\x18\x04 \x01(\x05\x12\x15\n\rbatches_total\x18\x05 \x01(\x05\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65\x61\x64line_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x61pproval_required\x18\x08 \x01(\x08\"\x92\x01\n\x13ParticipantApproval\x12\x17\n\x0fkeymeld_user_id\x18\x01 \x01(\t\x12\x10\n\x08\x65ntry_id\x18\x02 \x01(\t\x12\x12\n\nregistered\x18\x03 \x01(\x08\x12\x19\n\x11\x61pproval_required\x18\x04 \x01(\x08\x12\x10\n\x08\x61pproved\x18\x05 \x01(\x08\x12\x0f\n\x07missing\x18\x06 \x01(\x08\"H\n\x16SetApprovalModeRequest\x12\x1c\n\x0e\x63ompetition_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08required\x18\x02 \x01(\x08\"+\n\x17SetApprovalModeResponse\x12\x10\n\x08required\x18\x01 \x01(\x08\"a\n\x1aListSigningSessionsRequest\x12\x1c\n\x0e\x63ompetition_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"h\n\x1bListSigningSessionsResponse\x12\x30\n\x08sessions\x18\x01 \x03(\x0b\x32\x1e.coordinator.v1.SigningSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x93\x01\n\x0eSigningSession\x12\x1a\n\x12signing_session_id\x18\x01 \x01(\t\x12\x19\n\x11keygen_session_id\x18\x02 \x01(\t\x12\r\n\x05\x62\x61tch\x18\x03 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12*\n\x05items\x18\x05 \x03(\x0b\x32\x1b.coordinator.v1.SigningItem\"l\n\x0bSigningItem\x12\x15\n\rbatch_item_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07sighash\x18\x03 \x01(\t\x12\x15\n\radaptor_point\x18\x04 \x01(\t\x12\x11\n\tsubset_id\x18\x05 \x01(\t2\xf0\x05\n\x0eKeymeldService\x12\xb6\x01\n\x04Join\x12\x1b.coordinator.v1.JoinRequest\x1a\x1c.coordinator.v1.JoinResponse\"s\x82\xd3\xe4\x93\x02m\"2/api/v1/competitions/{competition_id}/keymeld/join:\x01*Z4\"//api/competitions/{competition_id}/keymeld/join:\x01*\x12\xc3\x01\n\tGetStatus\x12 .coordinator.v1.GetStatusRequest\x1a!.coordinator.v1.GetStatusResponse\"q\x82\xd3\xe4\x93\x02k\x12\x34/api/v1/competitions/{competition_id}/keymeld/statusZ3\x12\x31/api/competitions/{competition_id}/keymeld/status\x12\xa5\x01\n\x0fSetApprovalMode\x12&.coordinator.v1.SetApprovalModeRequest\x1a\'.coordinator.v1.SetApprovalModeResponse\"A\x82\xd3\xe4\x93\x02;\"6/api/v1/competitions/{competition_id}/keymeld/approval:\x01*\x12\xb6\x01\n\x13ListSigningSessions\x12*.coordinator.v1.ListSigningSessionsRequest\x1a+.coordinator.v1.ListSigningSessionsResponse\"F\x82\xd3\xe4\x93\x02@\x12>/api/v1/competitions/{competition_id}/keymeld/signing_sessionsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63oordinator/v1/keymeld.proto\x12\x0e\x63oordinator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"=\n\x0bJoinRequest\x12\x1c\n\x0e\x63ompetition_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08\x65ntry_id\x18\x02 \x01(\t\"\xb0\x01\n\x0cJoinResponse\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x17\n\x0fkeymeld_user_id\x18\x02 \x01(\t\x12\x1a\n\x12keymeld_session_id\x18\x03 \x01(\t\x12 \n\x18\x65ncrypted_session_secret\x18\x04 \x01(\t\x12\x1b\n\x13keymeld_session_ids\x18\x05 \x03(\t\x12\x1a\n\x12\x63oordinator_pubkey\x18\x06 \x01(\t\"0\n\x10GetStatusRequest\x12\x1c\n\x0e\x63ompetition_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xaf\x02\n\x11GetStatusResponse\x12\x15\n\rkeygen_status\x18\x01 \x01(\t\x12\x16\n\x0esigning_status\x18\x02 \x01(\t\x12\x42\n\x15participant_approvals\x18\x03 \x03(\x0b\x32#.coordinator.v1.ParticipantApproval\x12\x14\n\x0c\x62\x61tches_done\x18\x04 \x01(\x05\x12\x15\n\rbatches_total\x18\x05 \x01(\x05\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65\x61\x64line_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x61pproval_required\x18\x08 \x01(\x08\"\x92\x01\n\x13ParticipantApproval\x12\x17\n\x0fkeymeld_user_id\x18\x01 \x01(\t\x12\x10\n\x08\x65ntry_id\x18\x02 \x01(\t\x12\x12\n\nregistered\x18\x03 \x01(\x08\x12\x19\n\x11\x61pproval_required\x18\x04 \x01(\x08\x12\x10\n\x08\x61pproved\x18\x05 \x01(\x08\x12\x0f\n\x07missing\x18\x06 \x01(\x08\"a\n\x1aListSigningSessionsRequest\x12\x1c\n\x0e\x63ompetition_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"h\n\x1bListSigningSessionsResponse\x12\x30\n\x08sessions\x18\x01 \x03(\x0b\x32\x1e.coordinator.v1.SigningSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x93\x01\n\x0eSigningSession\x12\x1a\n\x12signing_session_id\x18\x01 \x01(\t\x12\x19\n\x11keygen_session_id\x18\x02 \x01(\t\x12\r\n\x05\x62\x61tch\x18\x03 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12*\n\x05items\x18\x05 \x03(\x0b\x32\x1b.coordinator.v1.SigningItem\"l\n\x0bSigningItem\x12\x15\n\rbatch_item_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07sighash\x18\x03 \x01(\t\x12\x15\n\radaptor_point\x18\x04 \x01(\t\x12\x11\n\tsubset_id\x18\x05 \x01(\t2\xc8\x04\n\x0eKeymeldService\x12\xb6\x01\n\x04Join\x12\x1b.coordinator.v1.JoinRequest\x1a\x1c.coordinator.v1.JoinResponse\"s\x82\xd3\xe4\x93\x02m\"2/api/v1/competitions/{competition_id}/keymeld/join:\x01*Z4\"//api/competitions/{competition_id}/keymeld/join:\x01*\x12\xc3\x01\n\tGetStatus\x12 .coordinator.v1.GetStatusRequest\x1a!.coordinator.v1.GetStatusResponse\"q\x82\xd3\xe4\x93\x02k\x12\x34/api/v1/competitions/{competition_id}/keymeld/statusZ3\x12\x31/api/competitions/{competition_id}/keymeld/status\x12\xb6\x01\n\x13ListSigningSessions\x12*.coordinator.v1.ListSigningSessionsRequest\x1a+.coordinator.v1.ListSigningSessionsResponse\"F\x82\xd3\xe4\x93\x02@\x12>/api/v1/competitions/{competition_id}/keymeld/signing_sessionsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,16 +38,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOINREQUEST'].fields_by_name['competition_id']._serialized_options = b'\342A\001\002'
   _globals['_GETSTATUSREQUEST'].fields_by_name['competition_id']._loaded_options = None
   _globals['_GETSTATUSREQUEST'].fields_by_name['competition_id']._serialized_options = b'\342A\001\002'
-  _globals['_SETAPPROVALMODEREQUEST'].fields_by_name['competition_id']._loaded_options = None
-  _globals['_SETAPPROVALMODEREQUEST'].fields_by_name['competition_id']._serialized_options = b'\342A\001\002'
   _globals['_LISTSIGNINGSESSIONSREQUEST'].fields_by_name['competition_id']._loaded_options = None
   _globals['_LISTSIGNINGSESSIONSREQUEST'].fields_by_name['competition_id']._serialized_options = b'\342A\001\002'
   _globals['_KEYMELDSERVICE'].methods_by_name['Join']._loaded_options = None
   _globals['_KEYMELDSERVICE'].methods_by_name['Join']._serialized_options = b'\202\323\344\223\002m\"2/api/v1/competitions/{competition_id}/keymeld/join:\001*Z4\"//api/competitions/{competition_id}/keymeld/join:\001*'
   _globals['_KEYMELDSERVICE'].methods_by_name['GetStatus']._loaded_options = None
   _globals['_KEYMELDSERVICE'].methods_by_name['GetStatus']._serialized_options = b'\202\323\344\223\002k\0224/api/v1/competitions/{competition_id}/keymeld/statusZ3\0221/api/competitions/{competition_id}/keymeld/status'
-  _globals['_KEYMELDSERVICE'].methods_by_name['SetApprovalMode']._loaded_options = None
-  _globals['_KEYMELDSERVICE'].methods_by_name['SetApprovalMode']._serialized_options = b'\202\323\344\223\002;\"6/api/v1/competitions/{competition_id}/keymeld/approval:\001*'
   _globals['_KEYMELDSERVICE'].methods_by_name['ListSigningSessions']._loaded_options = None
   _globals['_KEYMELDSERVICE'].methods_by_name['ListSigningSessions']._serialized_options = b'\202\323\344\223\002@\022>/api/v1/competitions/{competition_id}/keymeld/signing_sessions'
   _globals['_JOINREQUEST']._serialized_start=144
@@ -60,18 +56,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSRESPONSE']._serialized_end=740
   _globals['_PARTICIPANTAPPROVAL']._serialized_start=743
   _globals['_PARTICIPANTAPPROVAL']._serialized_end=889
-  _globals['_SETAPPROVALMODEREQUEST']._serialized_start=891
-  _globals['_SETAPPROVALMODEREQUEST']._serialized_end=963
-  _globals['_SETAPPROVALMODERESPONSE']._serialized_start=965
-  _globals['_SETAPPROVALMODERESPONSE']._serialized_end=1008
-  _globals['_LISTSIGNINGSESSIONSREQUEST']._serialized_start=1010
-  _globals['_LISTSIGNINGSESSIONSREQUEST']._serialized_end=1107
-  _globals['_LISTSIGNINGSESSIONSRESPONSE']._serialized_start=1109
-  _globals['_LISTSIGNINGSESSIONSRESPONSE']._serialized_end=1213
-  _globals['_SIGNINGSESSION']._serialized_start=1216
-  _globals['_SIGNINGSESSION']._serialized_end=1363
-  _globals['_SIGNINGITEM']._serialized_start=1365
-  _globals['_SIGNINGITEM']._serialized_end=1473
-  _globals['_KEYMELDSERVICE']._serialized_start=1476
-  _globals['_KEYMELDSERVICE']._serialized_end=2228
+  _globals['_LISTSIGNINGSESSIONSREQUEST']._serialized_start=891
+  _globals['_LISTSIGNINGSESSIONSREQUEST']._serialized_end=988
+  _globals['_LISTSIGNINGSESSIONSRESPONSE']._serialized_start=990
+  _globals['_LISTSIGNINGSESSIONSRESPONSE']._serialized_end=1094
+  _globals['_SIGNINGSESSION']._serialized_start=1097
+  _globals['_SIGNINGSESSION']._serialized_end=1244
+  _globals['_SIGNINGITEM']._serialized_start=1246
+  _globals['_SIGNINGITEM']._serialized_end=1354
+  _globals['_KEYMELDSERVICE']._serialized_start=1357
+  _globals['_KEYMELDSERVICE']._serialized_end=1941
 # @@protoc_insertion_point(module_scope)

@@ -212,54 +212,6 @@ class ParticipantApproval(_message.Message):
 Global___ParticipantApproval: _TypeAlias = ParticipantApproval  # noqa: Y015
 
 @_typing.final
-class SetApprovalModeRequest(_message.Message):
-    """The mode of a competition."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    COMPETITION_ID_FIELD_NUMBER: _builtins.int
-    REQUIRED_FIELD_NUMBER: _builtins.int
-    competition_id: _builtins.str
-    """UUIDv7."""
-    required: _builtins.bool
-    """Whether every player must approve."""
-    def __init__(
-        self,
-        *,
-        competition_id: _builtins.str = ...,
-        required: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["competition_id", b"competition_id", "required", b"required"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SetApprovalModeRequest: _TypeAlias = SetApprovalModeRequest  # noqa: Y015
-
-@_typing.final
-class SetApprovalModeResponse(_message.Message):
-    """As it is now."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    REQUIRED_FIELD_NUMBER: _builtins.int
-    required: _builtins.bool
-    """Whether every player must approve."""
-    def __init__(
-        self,
-        *,
-        required: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["required", b"required"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SetApprovalModeResponse: _TypeAlias = SetApprovalModeResponse  # noqa: Y015
-
-@_typing.final
 class ListSigningSessionsRequest(_message.Message):
     """Which sessions."""
 

@@ -45,11 +45,6 @@ class KeymeldServiceStub:
                 request_serializer=coordinator_dot_v1_dot_keymeld__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=coordinator_dot_v1_dot_keymeld__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
-        self.SetApprovalMode = channel.unary_unary(
-                '/coordinator.v1.KeymeldService/SetApprovalMode',
-                request_serializer=coordinator_dot_v1_dot_keymeld__pb2.SetApprovalModeRequest.SerializeToString,
-                response_deserializer=coordinator_dot_v1_dot_keymeld__pb2.SetApprovalModeResponse.FromString,
-                _registered_method=True)
         self.ListSigningSessions = channel.unary_unary(
                 '/coordinator.v1.KeymeldService/ListSigningSessions',
                 request_serializer=coordinator_dot_v1_dot_keymeld__pb2.ListSigningSessionsRequest.SerializeToString,
@@ -76,14 +71,6 @@ class KeymeldServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def SetApprovalMode(self, request, context):
-        """Decides whether every player must approve what its key signs (admin). FAILED_PRECONDITION once a ticket was
-        requested: it belongs to what a player agrees to. Repeating it is harmless.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def ListSigningSessions(self, request, context):
         """What the players are asked to approve: the signing sessions with every item, in pages, in the order in which
         they were created. Only for owners of the competition's entries. A player compares them, and what keymeld
@@ -105,11 +92,6 @@ def add_KeymeldServiceServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=coordinator_dot_v1_dot_keymeld__pb2.GetStatusRequest.FromString,
                     response_serializer=coordinator_dot_v1_dot_keymeld__pb2.GetStatusResponse.SerializeToString,
-            ),
-            'SetApprovalMode': grpc.unary_unary_rpc_method_handler(
-                    servicer.SetApprovalMode,
-                    request_deserializer=coordinator_dot_v1_dot_keymeld__pb2.SetApprovalModeRequest.FromString,
-                    response_serializer=coordinator_dot_v1_dot_keymeld__pb2.SetApprovalModeResponse.SerializeToString,
             ),
             'ListSigningSessions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSigningSessions,
@@ -172,33 +154,6 @@ class KeymeldService:
             '/coordinator.v1.KeymeldService/GetStatus',
             coordinator_dot_v1_dot_keymeld__pb2.GetStatusRequest.SerializeToString,
             coordinator_dot_v1_dot_keymeld__pb2.GetStatusResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def SetApprovalMode(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/coordinator.v1.KeymeldService/SetApprovalMode',
-            coordinator_dot_v1_dot_keymeld__pb2.SetApprovalModeRequest.SerializeToString,
-            coordinator_dot_v1_dot_keymeld__pb2.SetApprovalModeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,10 +39,6 @@ class KeymeldServiceStub:
     """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_keymeld_pb2.GetStatusRequest, _keymeld_pb2.GetStatusResponse]
     """How far key generation and signing are."""
-    SetApprovalMode: _grpc.UnaryUnaryMultiCallable[_keymeld_pb2.SetApprovalModeRequest, _keymeld_pb2.SetApprovalModeResponse]
-    """Decides whether every player must approve what its key signs (admin). FAILED_PRECONDITION once a ticket was
-    requested: it belongs to what a player agrees to. Repeating it is harmless.
-    """
     ListSigningSessions: _grpc.UnaryUnaryMultiCallable[_keymeld_pb2.ListSigningSessionsRequest, _keymeld_pb2.ListSigningSessionsResponse]
     """What the players are asked to approve: the signing sessions with every item, in pages, in the order in which
     they were created. Only for owners of the competition's entries. A player compares them, and what keymeld
@@ -60,10 +56,6 @@ class KeymeldServiceAsyncStub(KeymeldServiceStub):
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_keymeld_pb2.GetStatusRequest, _keymeld_pb2.GetStatusResponse]  # type: ignore[assignment]
     """How far key generation and signing are."""
-    SetApprovalMode: _aio.UnaryUnaryMultiCallable[_keymeld_pb2.SetApprovalModeRequest, _keymeld_pb2.SetApprovalModeResponse]  # type: ignore[assignment]
-    """Decides whether every player must approve what its key signs (admin). FAILED_PRECONDITION once a ticket was
-    requested: it belongs to what a player agrees to. Repeating it is harmless.
-    """
     ListSigningSessions: _aio.UnaryUnaryMultiCallable[_keymeld_pb2.ListSigningSessionsRequest, _keymeld_pb2.ListSigningSessionsResponse]  # type: ignore[assignment]
     """What the players are asked to approve: the signing sessions with every item, in pages, in the order in which
     they were created. Only for owners of the competition's entries. A player compares them, and what keymeld
@@ -90,16 +82,6 @@ class KeymeldServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_keymeld_pb2.GetStatusResponse, _abc.Awaitable[_keymeld_pb2.GetStatusResponse]]:
         """How far key generation and signing are."""
-
-    @_abc_1.abstractmethod
-    def SetApprovalMode(
-        self,
-        request: _keymeld_pb2.SetApprovalModeRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_keymeld_pb2.SetApprovalModeResponse, _abc.Awaitable[_keymeld_pb2.SetApprovalModeResponse]]:
-        """Decides whether every player must approve what its key signs (admin). FAILED_PRECONDITION once a ticket was
-        requested: it belongs to what a player agrees to. Repeating it is harmless.
-        """
 
     @_abc_1.abstractmethod
     def ListSigningSessions(

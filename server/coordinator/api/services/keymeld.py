@@ -63,13 +63,6 @@ class KeymeldService(KeymeldServiceServicer):
             approval_required=progress.approval_required,
         )
 
-    async def SetApprovalMode(
-        self, request: pb.SetApprovalModeRequest, context: Any
-    ) -> pb.SetApprovalModeResponse:
-        """See proto."""
-        required = await keymeld.set_approval_mode(self._core, request.competition_id, request.required)
-        return pb.SetApprovalModeResponse(required=required)
-
     async def ListSigningSessions(
         self, request: pb.ListSigningSessionsRequest, context: Any
     ) -> pb.ListSigningSessionsResponse:

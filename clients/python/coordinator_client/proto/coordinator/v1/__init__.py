@@ -237,6 +237,12 @@ class CompetitionTerms(betterproto.Message):
     Fee rate of the contract's own transactions, in sat per virtual byte. 0: the coordinator's default.
     """
 
+    require_signing_approval: bool = betterproto.bool_field(16)
+    """
+    Every player must approve what its key signs, after its own comparison with the contract (docs/keymeld.md); a
+     player that does not in time fails the competition before anything is funded. false: as each player chooses.
+    """
+
 
 @dataclass(eq=False, repr=False)
 class Competition(betterproto.Message):
@@ -1117,25 +1123,6 @@ class ParticipantApproval(betterproto.Message):
 
 
 @dataclass(eq=False, repr=False)
-class SetApprovalModeRequest(betterproto.Message):
-    """The mode of a competition."""
-
-    competition_id: str = betterproto.string_field(1)
-    """UUIDv7."""
-
-    required: bool = betterproto.bool_field(2)
-    """Whether every player must approve."""
-
-
-@dataclass(eq=False, repr=False)
-class SetApprovalModeResponse(betterproto.Message):
-    """As it is now."""
-
-    required: bool = betterproto.bool_field(1)
-    """Whether every player must approve."""
-
-
-@dataclass(eq=False, repr=False)
 class ListSigningSessionsRequest(betterproto.Message):
     """Which sessions."""
 
@@ -1919,23 +1906,6 @@ class KeymeldServiceStub(betterproto.ServiceStub):
             metadata=metadata,
         )
 
-    async def set_approval_mode(
-        self,
-        set_approval_mode_request: "SetApprovalModeRequest",
-        *,
-        timeout: Optional[float] = None,
-        deadline: Optional["Deadline"] = None,
-        metadata: Optional["MetadataLike"] = None
-    ) -> "SetApprovalModeResponse":
-        return await self._unary_unary(
-            "/coordinator.v1.KeymeldService/SetApprovalMode",
-            set_approval_mode_request,
-            SetApprovalModeResponse,
-            timeout=timeout,
-            deadline=deadline,
-            metadata=metadata,
-        )
-
     async def list_signing_sessions(
         self,
         list_signing_sessions_request: "ListSigningSessionsRequest",
@@ -2516,11 +2486,6 @@ class KeymeldServiceBase(ServiceBase):
     ) -> "GetStatusResponse":
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
-    async def set_approval_mode(
-        self, set_approval_mode_request: "SetApprovalModeRequest"
-    ) -> "SetApprovalModeResponse":
-        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
-
     async def list_signing_sessions(
         self, list_signing_sessions_request: "ListSigningSessionsRequest"
     ) -> "ListSigningSessionsResponse":
@@ -2538,14 +2503,6 @@ class KeymeldServiceBase(ServiceBase):
     ) -> None:
         request = await stream.recv_message()
         response = await self.get_status(request)
-        await stream.send_message(response)
-
-    async def __rpc_set_approval_mode(
-        self,
-        stream: "grpclib.server.Stream[SetApprovalModeRequest, SetApprovalModeResponse]",
-    ) -> None:
-        request = await stream.recv_message()
-        response = await self.set_approval_mode(request)
         await stream.send_message(response)
 
     async def __rpc_list_signing_sessions(
@@ -2569,12 +2526,6 @@ class KeymeldServiceBase(ServiceBase):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 GetStatusRequest,
                 GetStatusResponse,
-            ),
-            "/coordinator.v1.KeymeldService/SetApprovalMode": grpclib.const.Handler(
-                self.__rpc_set_approval_mode,
-                grpclib.const.Cardinality.UNARY_UNARY,
-                SetApprovalModeRequest,
-                SetApprovalModeResponse,
             ),
             "/coordinator.v1.KeymeldService/ListSigningSessions": grpclib.const.Handler(
                 self.__rpc_list_signing_sessions,

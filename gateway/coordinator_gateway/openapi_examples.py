@@ -101,6 +101,7 @@ _BY_NAME: dict[str, Any] = {
     "reason": "The oracle has no data for KORD that week.",
     "registered": True,
     "relative_locktime_blocks": 144,
+    "release_blocks": 455,
     "release_fee_rate_sats_per_vb": 2,
     "sats_per_vb_by_target_blocks": {"1": 12.5, "6": 5, "144": 1},
     "score": 9970,

@@ -448,8 +448,12 @@ def release_signature(contract: Any, player: WorldPlayer) -> str:
         escrow,
         bytes.fromhex(contract.release_script_pubkey_hex),
         contract.release_fee_rate_sats_per_vb,
+        contract.release_blocks,
     )
-    return sign_release(player.ephemeral_secret, release, coin.value_sats, escrow).hex()
+    signature = sign_release(
+        player.ephemeral_secret, release, coin.value_sats, escrow, contract.release_blocks
+    )
+    return signature.hex()
 
 
 def funding_signature(contract: Any, player: WorldPlayer) -> str:

@@ -211,7 +211,7 @@ async def test_a_ticket_that_is_never_paid_makes_room_for_somebody_else(tmp_path
 
 
 async def test_a_player_who_does_not_sign_the_funding_costs_nobody_anything(tmp_path: Path) -> None:
-    """Payments return at once, escrows by their pre-signed releases after 288 blocks."""
+    """Payments return at once, escrows by their pre-signed releases."""
     async with running_world(tmp_path, player_signing_seconds=4) as world:
         players = await new_players(world, 3)
         before = await world.wealth_sats()
@@ -226,7 +226,8 @@ async def test_a_player_who_does_not_sign_the_funding_costs_nobody_anything(tmp_
         record = await world.core.competitions.load(competition_id)
         assert isinstance(record.status, Failed)
         assert "1 of 3 players" in record.status.reason
-        await world.chain.mine(290)
+        assert record.status.escrow is not None
+        await world.chain.mine(record.status.escrow.release_blocks)
         record = await world.at_rest(competition_id)
         assert isinstance(record.status, Failed)
         assert len(record.status.release_txids) == 3

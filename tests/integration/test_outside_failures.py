@@ -22,7 +22,6 @@ from coordinator.adapters.esplora import EsploraChain
 from coordinator.adapters.keymeld import KeymeldAdapter
 from coordinator.adapters.lnd import LndLightning
 from coordinator.adapters.weather_oracle import WeatherOracle
-from coordinator.contract.escrow import ESCROW_RELEASE_BLOCKS
 from coordinator.domain.errors import ServiceUnavailable
 from coordinator.domain.states import AwaitingEscrow, Completed, Failed, FundingReady, OutcomeBroadcasted
 from coordinator.operations import payouts, tickets
@@ -325,7 +324,8 @@ async def test_a_service_that_never_comes_back_before_funding_gives_everybody_th
         # Their payments go back at once, the escrows when their releases become valid.
         await it.drive()
         assert {row.state for row in await TicketRow.all()} == {TicketState.CANCELLED}
-        await world.chain.mine(ESCROW_RELEASE_BLOCKS)
+        assert failed.escrow is not None
+        await world.chain.mine(failed.escrow.release_blocks)
         await it.play()
         after = await world.wealth_sats()
         fees = await world.fees_sats(it.competition_id)

@@ -116,7 +116,7 @@ async def test_players_claw_back_from_the_144th_block_on_and_not_before(tmp_path
         await chain.mine(early)
         code, said = await case.clawback(0, "--broadcast")
         assert code == Exit.UNFINISHED, said
-        coin = own_escrow(case.answer, case.secrets(0))
+        coin = own_escrow(case.answer, case.secrets(0)).coin
         key, preimage = case.players[0].ephemeral_secret, case.preimages[0]
         raw = clawback_transaction(coin.outpoint, coin.value_sats, coin.escrow, PLACE, 2, key, preimage)
         refused = await chain.http.post("/tx", content=raw.hex())

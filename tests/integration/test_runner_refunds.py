@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.contract.escrow import ESCROW_RELEASE_BLOCKS
 from coordinator.contract.tx import Transaction
+from coordinator.domain.competition import EscrowPlan
 from coordinator.domain.states import Cancelled
 from coordinator.operations.competitions import cancel_competition
 from coordinator.ports.chain import ChainUnavailable
@@ -23,8 +23,8 @@ from support.reorgs import (
 from support.world import World, running_world, until
 
 
-async def cancelled_after_escrow(world: World) -> tuple[str, str]:
-    """A competition that an admin cancels once its escrow transaction is in a block; its id and that txid."""
+async def cancelled_after_escrow(world: World) -> tuple[str, EscrowPlan]:
+    """A competition that an admin cancels once its escrow transaction is in a block; its id and escrows."""
     competition_id, players = await entered(world)
     await world.releases_signed(competition_id, players)
     await world.wait_for(competition_id, "funding_ready", mining=True)
@@ -37,7 +37,7 @@ async def cancelled_after_escrow(world: World) -> tuple[str, str]:
     status = await status_of(world, competition_id)
     assert isinstance(status, Cancelled)
     assert status.escrow is not None
-    return competition_id, status.escrow.txid
+    return competition_id, status.escrow
 
 
 async def test_releases_are_recorded_before_they_are_sent(
@@ -45,7 +45,7 @@ async def test_releases_are_recorded_before_they_are_sent(
 ) -> None:
     """Even when the node cannot be reached at that moment: they are sent later, and only these."""
     async with running_world(tmp_path) as world:
-        competition_id, escrow_txid = await cancelled_after_escrow(world)
+        competition_id, escrow = await cancelled_after_escrow(world)
         attempts: list[str] = []
 
         async def unreachable(transaction: bytes) -> str:
@@ -54,7 +54,7 @@ async def test_releases_are_recorded_before_they_are_sent(
 
         with monkeypatch.context() as patched:
             patched.setattr(world.core.chain, "broadcast", unreachable)
-            await world.chain.mine(ESCROW_RELEASE_BLOCKS)
+            await world.chain.mine(escrow.release_blocks)
 
             async def attempted() -> bool:
                 return bool(attempts)
@@ -75,7 +75,7 @@ async def test_releases_are_recorded_before_they_are_sent(
             assert await confirmations(world, txid) >= 6
         assert (await world.event_kinds(competition_id)).count("transaction.broadcast") == 4
         assert not await locked_outpoints()
-        assert await confirmations(world, escrow_txid) > ESCROW_RELEASE_BLOCKS
+        assert await confirmations(world, escrow.txid) > escrow.release_blocks
 
 
 @pytest.mark.parametrize("depth", [1, 6])
@@ -83,13 +83,13 @@ async def test_an_escrow_that_a_reorganisation_takes_away_comes_back_and_is_rele
     tmp_path: Path, depth: int
 ) -> None:
     async with running_world(tmp_path) as world:
-        competition_id, escrow_txid = await cancelled_after_escrow(world)
+        competition_id, escrow = await cancelled_after_escrow(world)
         async with stopped(world):
-            await bury(world, escrow_txid, depth)
-            await reorganise(world, depth, drop=(escrow_txid,))
-            assert not await is_known(world, escrow_txid)
-        await until(lambda: is_known(world, escrow_txid))
-        await world.chain.mine(ESCROW_RELEASE_BLOCKS)
+            await bury(world, escrow.txid, depth)
+            await reorganise(world, depth, drop=(escrow.txid,))
+            assert not await is_known(world, escrow.txid)
+        await until(lambda: is_known(world, escrow.txid))
+        await world.chain.mine(escrow.release_blocks)
         record = await world.at_rest(competition_id)
         assert isinstance(record.status, Cancelled)
         assert len(record.status.release_txids) == 3
@@ -100,8 +100,8 @@ async def test_a_release_that_is_lost_is_sent_again_before_the_competition_rests
     tmp_path: Path, depth: int
 ) -> None:
     async with running_world(tmp_path) as world:
-        competition_id, _ = await cancelled_after_escrow(world)
-        await world.chain.mine(ESCROW_RELEASE_BLOCKS)
+        competition_id, escrow = await cancelled_after_escrow(world)
+        await world.chain.mine(escrow.release_blocks)
 
         async def sent() -> bool:
             status = await status_of(world, competition_id)

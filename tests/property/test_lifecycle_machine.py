@@ -44,7 +44,6 @@ from support.world import World, WorldPlayer
 
 PLAYERS = ("player0", "player1", "player2", "player3")
 DELTA_BLOCKS = 100
-RELEASE_BLOCKS = 288
 # Longer than a reservation and than players have to sign: enough for whatever waits for a time.
 ALL_DEADLINES_SECONDS = 900
 DEEPEST_REORG = 3
@@ -374,7 +373,8 @@ class Lifecycle(RuleBasedStateMachine):
                 case "created" | "collecting_entries" | "awaiting_keygen" | "awaiting_signing":
                     self.driven.clock.ahead_seconds += ALL_DEADLINES_SECONDS
                 case "cancelled" | "failed":
-                    await self.world.chain.mine(RELEASE_BLOCKS)
+                    escrow = record.status.escrow  # type: ignore[union-attr]
+                    await self.world.chain.mine(escrow.release_blocks if escrow else 1)
                 case "outcome_broadcasted" | "expiry_broadcasted" | "delta_broadcasted":
                     await self.world.chain.mine(DELTA_BLOCKS)
                 case _:

@@ -56,6 +56,7 @@ TERMS = CompetitionTerms(
     relative_locktime_blocks=144,
     fee_rate_sats_per_vb=2,
 )
+RELEASE_BLOCKS = 455
 FUNDING_VALUE_SATS = ENTRIES * 45_000
 
 
@@ -130,6 +131,7 @@ def agreed() -> Agreed:
         escrow_transaction_hex=escrow_transaction.serialize().hex(),
         release_script_pubkey_hex=P2TR.hex(),
         release_fee_rate_sats_per_vb=2,
+        release_blocks=RELEASE_BLOCKS,
         funding_psbt=str(funding.psbt().to_string()),  # type: ignore[no-untyped-call]
         funding_outpoint=str(funding.funding_outpoint),
         signatures=[

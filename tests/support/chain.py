@@ -14,6 +14,7 @@ from coincurve import PrivateKey
 from embit.hashes import hash160
 
 from coordinator_devnet.chain import ChainNode, create_app
+from coordinator_devnet.chain.node import MAX_BLOCKS_PER_CALL
 from coordinator_devnet.chain.scripts import script_to_address
 from coordinator_devnet.chain.transactions import (
     Outpoint,
@@ -76,7 +77,12 @@ class RunningChain:
         return response.json()
 
     async def mine(self, blocks: int = 1, **options: object) -> list[str]:
-        return (await self.post("/devnet/chain/mine", {"blocks": blocks, **options}))["hashes"]
+        hashes: list[str] = []
+        while True:
+            some = min(blocks - len(hashes), MAX_BLOCKS_PER_CALL)
+            hashes += (await self.post("/devnet/chain/mine", {"blocks": some, **options}))["hashes"]
+            if len(hashes) == blocks:
+                return hashes
 
     async def faucet(self, address: str, amount_sats: int) -> str:
         body = {"address": address, "amount_sats": amount_sats}

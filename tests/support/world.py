@@ -202,7 +202,9 @@ class World:
         index = [p.entry_id for p in status.roster].index(player.entry_id)
         coin = escrow_coin(status.roster, status.escrow, index)
         release = release_of(coin, status.escrow)
-        signature = sign_release(player.ephemeral_secret, release, coin.value_sats, coin.escrow)
+        signature = sign_release(
+            player.ephemeral_secret, release, coin.value_sats, coin.escrow, status.escrow.release_blocks
+        )
         await entries.submit_signatures(self.core, player.entry_id, signature.hex(), "", player.pubkey)
 
     async def sign_funding(self, competition_id: str, player: WorldPlayer) -> None:

@@ -330,7 +330,8 @@ def test_the_tickets_invoice(deal: Agreed) -> None:
 
 
 def test_a_payment_must_run_out_before_the_escrows_protection_does() -> None:
-    check_htlc(144)
-    with pytest.raises(UnsafeHtlc, match="145"):
-        check_htlc(145)
+    for release_blocks in (288, 455, 2163):
+        check_htlc(release_blocks - 144, release_blocks)
+        with pytest.raises(UnsafeHtlc, match=str(release_blocks - 143)):
+            check_htlc(release_blocks - 143, release_blocks)
     assert issubclass(UnsafeHtlc, CheckFailed)

@@ -6,10 +6,12 @@ import httpx
 import pytest
 
 from coordinator.contract.network import Network
+from coordinator.domain.htlcs import HOPS_BLOCKS, PAYER_PADDING_BLOCKS, StepLimits, asked_blocks
+from coordinator.domain.htlcs import release_blocks as release_blocks_of
 from coordinator_client import player as player_module
 from coordinator_client.agreement import Agreement
 from coordinator_client.contract_check import settleable_blocks
-from coordinator_client.errors import UnsafeHtlc
+from coordinator_client.errors import ContractMismatch, UnsafeHtlc
 from coordinator_client.jsonform import to_json
 from coordinator_client.player import Player
 from support.agreed import COMPETITION_ID, Agreed, agreed
@@ -21,15 +23,17 @@ def deal() -> Agreed:
     return agreed()
 
 
-def signing(deal: Agreed, **known: object) -> tuple[Player, list[str]]:
+def signing(deal: Agreed, release_blocks: int = 288, **known: object) -> tuple[Player, list[str]]:
     """A player on mainnet, and what it hands in."""
     handed_in: list[str] = []
+    shown = deal.shown()
+    shown.release_blocks = release_blocks
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.method == "POST":
             handed_in.append(request.url.path)
             return httpx.Response(200, json={"id": deal.secrets.entry_id})
-        return httpx.Response(200, json=to_json(deal.response))
+        return httpx.Response(200, json=to_json(shown))
 
     terms = replace(deal.agreement, network=Network.MAINNET, **known)  # type: ignore[arg-type]
     made = Player(BASE, COMPETITION_ID, replace(deal.secrets, agreement=terms))
@@ -62,14 +66,69 @@ async def test_trusting_the_coordinator_must_be_said(deal: Agreed) -> None:
     assert len(handed_in) == 1
 
 
-async def test_on_regtest_blocks_say_nothing_of_time(deal: Agreed) -> None:
-    player, handed_in = signing(deal, htlc_blocks=1011)
+async def test_regtest_is_no_exception(deal: Agreed) -> None:
+    player, handed_in = signing(deal, 1395, htlc_blocks=1252)
     assert player.secrets.agreement is not None
     player.secrets.agreement = replace(player.secrets.agreement, network=Network.REGTEST)
     with pytest.raises(UnsafeHtlc):
-        await player.sign_release(htlc_blocks_left=145)
+        await player.sign_release()
+    await player.sign_release(htlc_blocks_left=1251)
+    assert len(handed_in) == 1
+
+
+@pytest.mark.parametrize("release_blocks", [288, 455, 1395, 2163])
+async def test_the_clawbacks_blocks_must_be_left_before_the_release(
+    deal: Agreed, release_blocks: int
+) -> None:
+    player, handed_in = signing(deal, release_blocks, htlc_blocks=release_blocks - 144 + 1)
+    with pytest.raises(UnsafeHtlc, match=f"{release_blocks - 143}.*{release_blocks - 144}"):
+        await player.sign_release()
+    assert handed_in == []
+    player, handed_in = signing(deal, release_blocks, htlc_blocks=release_blocks - 144)
     await player.sign_release()
     assert len(handed_in) == 1
+
+
+async def test_a_coordinator_that_does_not_say_the_delay_has_the_least(deal: Agreed) -> None:
+    player, handed_in = signing(deal, 0)
+    with pytest.raises(UnsafeHtlc):
+        await player.sign_release(htlc_blocks_left=145)
+    await player.sign_release(htlc_blocks_left=144)
+    assert len(handed_in) == 1
+
+
+async def test_a_delay_that_is_longer_than_needed_is_no_harm(deal: Agreed) -> None:
+    player, handed_in = signing(deal, 65_535, htlc_blocks=70)
+    await player.sign_release()
+    assert len(handed_in) == 1
+
+
+@pytest.mark.parametrize("release_blocks", [-1, 144, 287, 65_536, 65_536 | 288, 1 << 22 | 288])
+async def test_a_delay_that_no_release_may_have_is_refused(deal: Agreed, release_blocks: int) -> None:
+    player, handed_in = signing(deal, release_blocks, htlc_blocks=70)
+    for trusting in (False, True):
+        with pytest.raises(ContractMismatch, match="release_blocks"):
+            await player.sign_release(trust_not_settled_late=trusting)
+    assert handed_in == []
+
+
+@pytest.mark.parametrize("days", [0, 1, 7, 10])
+async def test_a_competition_may_fill_up_long_before_its_window(deal: Agreed, days: int) -> None:
+    """Sold as the coordinator sells, and filled up within hours: players sign without being told to."""
+    now = 1_790_000_000
+    start_at = now + days * 86_400
+    limits = StepLimits(3600, 1800, 3600, 1, 3, 24)
+    asked = asked_blocks(start_at, limits, now, 0)
+    mined_meanwhile = 20
+    delay = release_blocks_of(asked + PAYER_PADDING_BLOCKS - mined_meanwhile, asked)
+    # The player asks nobody for the height, so the twenty blocks count for it as if they were still to come.
+    player, handed_in = signing(deal, delay, htlc_blocks=asked + PAYER_PADDING_BLOCKS)
+    await player.sign_release()
+    # Three hops more, as its own wallet knows them.
+    await player.sign_release(htlc_blocks_left=asked + PAYER_PADDING_BLOCKS - mined_meanwhile + HOPS_BLOCKS)
+    assert len(handed_in) == 2
+    with pytest.raises(UnsafeHtlc):
+        await player.sign_release(htlc_blocks_left=delay - 143)
 
 
 async def test_time_that_has_run_down_counts_by_the_players_own_explorer(

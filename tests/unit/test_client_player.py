@@ -24,7 +24,17 @@ from coordinator_client.jsonform import to_json
 from coordinator_client.oracle import Announcement, fetch_announcement
 from coordinator_client.player import NoTicket, Player, PlayerSecrets
 from coordinator_client.proto.coordinator.v1 import GetContractResponse
-from support.agreed import COMPETITION_ID, ME, OBSERVATIONS, P2TR, TERMS, TICKET_IDS, Agreed, agreed
+from support.agreed import (
+    COMPETITION_ID,
+    ME,
+    OBSERVATIONS,
+    P2TR,
+    RELEASE_BLOCKS,
+    TERMS,
+    TICKET_IDS,
+    Agreed,
+    agreed,
+)
 from support.client import BASE, client, signer
 from support.contract import secret
 
@@ -79,14 +89,14 @@ def oracle(deal: Agreed, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str
 
 async def test_the_release_it_signs_is_its_own_escrows(deal: Agreed) -> None:
     coordinator = coordinator_of(deal, deal.response)
-    await player_of(deal, coordinator).sign_release(htlc_blocks_left=144)
+    await player_of(deal, coordinator).sign_release(htlc_blocks_left=RELEASE_BLOCKS - 144)
     [(path, body)] = coordinator.handed_in
     assert path == f"entries/{deal.secrets.entry_id}/signatures"
     coin = deal.funding.escrows[ME]
-    release = release_transaction(coin.outpoint, coin.value_sats, coin.escrow, P2TR, 2)
+    release = release_transaction(coin.outpoint, coin.value_sats, coin.escrow, P2TR, 2, RELEASE_BLOCKS)
     signature = bytes.fromhex(body["escrow_release_signature"])
     pubkey = coin.escrow.player_pubkey
-    assert verify_release_signature(pubkey, signature, release, coin.value_sats, coin.escrow)
+    assert verify_release_signature(pubkey, signature, release, coin.value_sats, coin.escrow, RELEASE_BLOCKS)
     assert body["funding_signature"] == ""
 
 
@@ -120,6 +130,12 @@ async def test_nothing_is_handed_in_after_a_lie(deal: Agreed, oracle: list[tuple
     def release(contract: GetContractResponse) -> None:
         contract.release_fee_rate_sats_per_vb = 100_000
 
+    def no_lock(contract: GetContractResponse) -> None:
+        contract.release_blocks = 65_536 | 288
+
+    def short_lock(contract: GetContractResponse) -> None:
+        contract.release_blocks = 287
+
     def parameters(contract: GetContractResponse) -> None:
         contract.parameters_json = contract.parameters_json.replace('"fee_rate":500', '"fee_rate":501')
 
@@ -132,6 +148,8 @@ async def test_nothing_is_handed_in_after_a_lie(deal: Agreed, oracle: list[tuple
     cases: list[tuple[str, Callable[[GetContractResponse], None]]] = [
         ("sign_release", escrow),
         ("sign_release", release),
+        ("sign_release", no_lock),
+        ("sign_release", short_lock),
         ("sign_funding", escrow),
         ("sign_funding", parameters),
         ("sign_funding", signature),
@@ -149,7 +167,7 @@ async def test_nothing_is_handed_in_after_a_lie(deal: Agreed, oracle: list[tuple
 async def test_a_payment_that_outlives_the_escrow_is_not_released(deal: Agreed) -> None:
     coordinator = coordinator_of(deal, deal.response)
     with pytest.raises(UnsafeHtlc):
-        await player_of(deal, coordinator).sign_release(htlc_blocks_left=145)
+        await player_of(deal, coordinator).sign_release(htlc_blocks_left=RELEASE_BLOCKS - 143)
     assert coordinator.handed_in == []
 
 

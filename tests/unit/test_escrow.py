@@ -17,10 +17,12 @@ from coordinator.contract.errors import (
 )
 from coordinator.contract.escrow import (
     ESCROW_CLAWBACK_BLOCKS,
-    ESCROW_RELEASE_BLOCKS,
+    LEAST_RELEASE_BLOCKS,
+    MOST_RELEASE_BLOCKS,
     Escrow,
     clawback_transaction,
     complete_release,
+    covered_blocks,
     release_sighash,
     release_transaction,
     sign_release,
@@ -42,8 +44,12 @@ COORDINATOR_SECRET, ALICE_SECRET = secret("coordinator alice"), secret("alice")
 PREVOUTS = [Output(ALICE.script_pubkey, VALUE_SATS)]
 
 
-def release(fee_rate: float = 3) -> bytes:
-    return release_transaction(OUTPOINT, VALUE_SATS, ALICE, DESTINATION, fee_rate)
+# Not the least, which would hide a constant.
+DELAY_BLOCKS = 1_405
+
+
+def release(fee_rate: float = 3, blocks: int = DELAY_BLOCKS) -> bytes:
+    return release_transaction(OUTPOINT, VALUE_SATS, ALICE, DESTINATION, fee_rate, blocks)
 
 
 def signed_release() -> bytes:
@@ -52,8 +58,9 @@ def signed_release() -> bytes:
         unsigned,
         VALUE_SATS,
         ALICE,
-        sign_release(COORDINATOR_SECRET, unsigned, VALUE_SATS, ALICE),
-        sign_release(ALICE_SECRET, unsigned, VALUE_SATS, ALICE),
+        DELAY_BLOCKS,
+        sign_release(COORDINATOR_SECRET, unsigned, VALUE_SATS, ALICE, DELAY_BLOCKS),
+        sign_release(ALICE_SECRET, unsigned, VALUE_SATS, ALICE, DELAY_BLOCKS),
     )
 
 
@@ -154,17 +161,41 @@ class TestRelease:
         vsize = virtual_size(weight_of(signed))
         assert 3 * vsize <= fee <= 3 * (vsize + 1)
 
-    def test_waits_for_288_blocks_twice_the_clawback(self) -> None:
-        transaction = parse_transaction(release())
+    @pytest.mark.parametrize("blocks", [288, 289, 455, DELAY_BLOCKS, 0xFFFF])
+    def test_waits_for_the_blocks_agreed(self, blocks: int) -> None:
+        transaction = parse_transaction(release(blocks=blocks))
         assert transaction.version == 2
-        assert transaction.vin[0].sequence == ESCROW_RELEASE_BLOCKS == 2 * ESCROW_CLAWBACK_BLOCKS
+        assert transaction.vin[0].sequence == blocks
+        sign_release(ALICE_SECRET, release(blocks=blocks), VALUE_SATS, ALICE, blocks)
+        assert covered_blocks(blocks) == blocks - 144
 
-    @pytest.mark.parametrize("sequence", [0, 143, 144, 287, 289, 288 | 1 << 22, 0xFFFFFFFE, 0xFFFFFFFF])
-    def test_nobody_signs_another_lock(self, sequence: int) -> None:
+    def test_waits_for_twice_the_clawback_at_least(self) -> None:
+        assert LEAST_RELEASE_BLOCKS == 2 * ESCROW_CLAWBACK_BLOCKS == 288
+        assert MOST_RELEASE_BLOCKS == 65_535
+
+    # 65,536 and more would be cut to 16 bits, 1 << 22 counts seconds, 1 << 31 is no lock at all (BIP68).
+    @pytest.mark.parametrize(
+        "blocks", [-1, 0, 143, 144, 287, 65_536, 65_536 | 288, 288 | 1 << 22, 288 | 1 << 31, 0xFFFFFFFF]
+    )
+    def test_nobody_can_agree_on_a_lock_that_is_too_short_or_none(self, blocks: int) -> None:
+        for refuse in (
+            lambda: release(blocks=blocks),
+            lambda: covered_blocks(blocks),
+            lambda: sign_release(ALICE_SECRET, release(), VALUE_SATS, ALICE, blocks),
+        ):
+            with pytest.raises(InvalidParameters) as error:
+                refuse()
+            assert error.value.field == "release_blocks"
+
+    @pytest.mark.parametrize(
+        "sequence",
+        [0, 143, 144, 287, 288, DELAY_BLOCKS - 1, DELAY_BLOCKS + 1, DELAY_BLOCKS | 1 << 22, 0xFFFFFFFF],
+    )
+    def test_nobody_signs_another_lock_than_agreed(self, sequence: int) -> None:
         transaction = parse_transaction(release())
         transaction.vin[0].sequence = sequence
         with pytest.raises(InvalidTransaction):
-            sign_release(ALICE_SECRET, transaction.serialize(), VALUE_SATS, ALICE)
+            sign_release(ALICE_SECRET, transaction.serialize(), VALUE_SATS, ALICE, DELAY_BLOCKS)
 
     def test_nobody_signs_other_shapes(self) -> None:
         for change in ("version", "locktime", "two outputs", "value"):
@@ -178,50 +209,52 @@ class TestRelease:
             else:
                 transaction.vout[0].value = VALUE_SATS
             with pytest.raises(InvalidTransaction):
-                release_sighash(transaction.serialize(), VALUE_SATS, ALICE)
+                release_sighash(transaction.serialize(), VALUE_SATS, ALICE, DELAY_BLOCKS)
         with pytest.raises(InvalidTransaction):
-            release_sighash(release() + b"\x00", VALUE_SATS, ALICE)
+            release_sighash(release() + b"\x00", VALUE_SATS, ALICE, DELAY_BLOCKS)
 
     def test_signature_commits_to_value_destination_and_outpoint(self) -> None:
         unsigned = release()
-        signature = sign_release(ALICE_SECRET, unsigned, VALUE_SATS, ALICE)
+        signature = sign_release(ALICE_SECRET, unsigned, VALUE_SATS, ALICE, DELAY_BLOCKS)
 
         def verifies(
             transaction: bytes, value_sats: int = VALUE_SATS, key: bytes = ALICE.player_pubkey
         ) -> bool:
-            return verify_release_signature(key, signature, transaction, value_sats, ALICE)
+            return verify_release_signature(key, signature, transaction, value_sats, ALICE, DELAY_BLOCKS)
 
         assert verifies(unsigned)
         assert not verifies(unsigned, VALUE_SATS + 1)
         assert not verifies(unsigned, key=ALICE.coordinator_pubkey)
         assert not verifies(unsigned, key=public_key(secret("mallory")))
         assert not verifies(release(4))
-        elsewhere = release_transaction(OutPoint("ab" * 32, 4), VALUE_SATS, ALICE, DESTINATION, 3)
+        elsewhere = release_transaction(
+            OutPoint("ab" * 32, 4), VALUE_SATS, ALICE, DESTINATION, 3, DELAY_BLOCKS
+        )
         assert not verifies(elsewhere)
 
     def test_both_signatures_are_needed_in_their_places(self) -> None:
         unsigned = release()
-        ours = sign_release(COORDINATOR_SECRET, unsigned, VALUE_SATS, ALICE)
-        theirs = sign_release(ALICE_SECRET, unsigned, VALUE_SATS, ALICE)
+        ours = sign_release(COORDINATOR_SECRET, unsigned, VALUE_SATS, ALICE, DELAY_BLOCKS)
+        theirs = sign_release(ALICE_SECRET, unsigned, VALUE_SATS, ALICE, DELAY_BLOCKS)
         for pair in ((theirs, ours), (ours, ours), (ours, b""), (ours, theirs[:-1])):
             with pytest.raises(InvalidSignature):
-                complete_release(unsigned, VALUE_SATS, ALICE, *pair)
+                complete_release(unsigned, VALUE_SATS, ALICE, DELAY_BLOCKS, *pair)
 
     def test_a_stranger_cannot_sign(self) -> None:
         with pytest.raises(SigningError):
-            sign_release(secret("mallory"), release(), VALUE_SATS, ALICE)
+            sign_release(secret("mallory"), release(), VALUE_SATS, ALICE, DELAY_BLOCKS)
         with pytest.raises(InvalidScalar):
-            sign_release(bytes(32), release(), VALUE_SATS, ALICE)
+            sign_release(bytes(32), release(), VALUE_SATS, ALICE, DELAY_BLOCKS)
 
     def test_refuses_to_leave_dust(self) -> None:
         dust = dust_limit_sats(DESTINATION)
         assert dust == 330
         fee = VALUE_SATS - parse_transaction(release()).vout[0].value
-        just_enough = release_transaction(OUTPOINT, fee + dust, ALICE, DESTINATION, 3)
+        just_enough = release_transaction(OUTPOINT, fee + dust, ALICE, DESTINATION, 3, DELAY_BLOCKS)
         assert parse_transaction(just_enough).vout[0].value == dust
         for value in (fee + dust - 1, fee, fee - 1, 0):
             with pytest.raises(InvalidTransaction):
-                release_transaction(OUTPOINT, value, ALICE, DESTINATION, 3)
+                release_transaction(OUTPOINT, value, ALICE, DESTINATION, 3, DELAY_BLOCKS)
 
     @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf"), 0.0001, 10_001])
     def test_refuses_impossible_fee_rates(self, rate: float) -> None:
@@ -231,11 +264,13 @@ class TestRelease:
 
 
 def test_sighash_is_embits() -> None:
-    assert release_sighash(release(), VALUE_SATS, ALICE) == sighash_of(parse_transaction(release()))
+    assert release_sighash(release(), VALUE_SATS, ALICE, DELAY_BLOCKS) == sighash_of(
+        parse_transaction(release())
+    )
 
 
 class TestSignatureEncoding:
-    SIGHASH = release_sighash(release(), VALUE_SATS, ALICE)
+    SIGHASH = release_sighash(release(), VALUE_SATS, ALICE, DELAY_BLOCKS)
 
     def test_high_s_is_refused(self) -> None:
         signature = ALICE.sign(ALICE_SECRET, self.SIGHASH)

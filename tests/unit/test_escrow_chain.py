@@ -6,7 +6,7 @@ import pytest
 
 from coordinator.contract.escrow import (
     ESCROW_CLAWBACK_BLOCKS,
-    ESCROW_RELEASE_BLOCKS,
+    LEAST_RELEASE_BLOCKS,
     clawback_transaction,
     complete_release,
     release_transaction,
@@ -23,21 +23,24 @@ from coordinator.contract.utxo import OutPoint
 from coordinator.domain.wallet import Branch, WalletCoin, build_payment
 from support.onchain import Regtest, escrow, preimage, secret, wallet
 
-NAMES = ("alice", "bob", "carol", "dave", "erin")
+NAMES = ("alice", "bob", "carol", "dave", "erin", "frank")
 WALLET = wallet()
 CHANGE_SCRIPT = WALLET.descriptor.script_pubkey(Branch.CHANGE, 0)
 PLAYERS_SCRIPT = b"\x51\x20" + b"\x07" * 32
+# A competition that closed early: longer than the least by far.
+RELEASE_BLOCKS = 1_200
 FUNDING_SCRIPT = b"\x51\x20" + b"\x0f" * 32
 
 
-def released(paid: EscrowCoin, name: str) -> bytes:
-    unsigned = release_transaction(paid.outpoint, paid.value_sats, paid.escrow, CHANGE_SCRIPT, 2)
+def released(paid: EscrowCoin, name: str, blocks: int = RELEASE_BLOCKS) -> bytes:
+    unsigned = release_transaction(paid.outpoint, paid.value_sats, paid.escrow, CHANGE_SCRIPT, 2, blocks)
     return complete_release(
         unsigned,
         paid.value_sats,
         paid.escrow,
-        sign_release(secret(f"coordinator {name}"), unsigned, paid.value_sats, paid.escrow),
-        sign_release(secret(name), unsigned, paid.value_sats, paid.escrow),
+        blocks,
+        sign_release(secret(f"coordinator {name}"), unsigned, paid.value_sats, paid.escrow, blocks),
+        sign_release(secret(name), unsigned, paid.value_sats, paid.escrow, blocks),
     )
 
 
@@ -90,13 +93,22 @@ def test_every_way_out_opens_at_its_block(tmp_path: Path) -> None:
     assert chain.accepts(clawbacks["carol"])
     assert chain.engine.height == escrowed_at + ESCROW_CLAWBACK_BLOCKS
 
-    # The release comes 144 blocks later, and too late where the player was quicker.
-    chain.mine_many(escrowed_at + ESCROW_RELEASE_BLOCKS - chain.engine.height - 2)
+    # Each release has the delay that was agreed: the least one comes 144 blocks later.
+    least = released(batch.coin("frank"), "frank", LEAST_RELEASE_BLOCKS)
+    chain.mine_many(escrowed_at + LEAST_RELEASE_BLOCKS - chain.engine.height - 2)
+    assert not chain.accepts(least)
+    chain.mine()
+    assert not chain.accepts(releases["frank"])
+    assert chain.accepts(least)
+    assert chain.engine.height == escrowed_at + LEAST_RELEASE_BLOCKS
+
+    # The longer one opens at its own block, and too late where the player was quicker.
+    chain.mine_many(escrowed_at + RELEASE_BLOCKS - chain.engine.height - 2)
     assert not chain.accepts(releases["dave"])
     chain.mine()
     assert not chain.accepts(releases["carol"])
     assert not chain.accepts(releases["alice"])
     assert chain.accepts(releases["dave"])
-    assert chain.engine.height == escrowed_at + ESCROW_RELEASE_BLOCKS
+    assert chain.engine.height == escrowed_at + RELEASE_BLOCKS
     assert not chain.accepts(clawbacks["dave"])
     assert chain.accepts(clawbacks["erin"])

@@ -5,11 +5,14 @@ import pytest
 from coordinator.domain import htlcs
 from coordinator.domain.htlcs import (
     StepLimits,
+    asked_blocks,
     blocks_left,
     blocks_within,
     hold_blocks,
     latest_start_at,
     least_blocks,
+    longest_blocks_left,
+    release_blocks,
 )
 from coordinator.ports.lightning import HtlcState, Invoice, InvoiceHtlc, InvoiceState
 
@@ -68,15 +71,34 @@ def test_the_latest_start_is_the_last_that_can_be_held() -> None:
     assert 10 * DAY < latest - NOW < 12 * DAY
 
 
+def test_an_invoice_asks_for_what_its_ticket_needs_and_never_for_more_than_can_be_paid() -> None:
+    needed = hold_blocks(NOW + DAY, LIMITS, NOW)
+    assert asked_blocks(NOW + DAY, LIMITS, NOW, 0) == needed
+    assert asked_blocks(NOW + DAY, LIMITS, NOW, needed + 1) == needed + 1
+    assert asked_blocks(NOW + 20 * DAY, LIMITS, NOW, 0) == asked_blocks(NOW, LIMITS, NOW, 5000) == 1776
+
+
 @pytest.mark.parametrize(
-    ("held", "left"),
+    ("held", "first", "last"),
     [
-        ([], 0),
-        ([(150, HtlcState.ACCEPTED)], 50),
-        ([(150, HtlcState.ACCEPTED), (120, HtlcState.ACCEPTED)], 20),
-        ([(150, HtlcState.ACCEPTED), (101, HtlcState.CANCELED)], 50),
-        ([(99, HtlcState.ACCEPTED)], 0),
+        ([], 0, 0),
+        ([(150, HtlcState.ACCEPTED)], 50, 50),
+        ([(150, HtlcState.ACCEPTED), (120, HtlcState.ACCEPTED)], 20, 50),
+        ([(150, HtlcState.ACCEPTED), (101, HtlcState.CANCELED)], 50, 50),
+        ([(120, HtlcState.ACCEPTED), (190, HtlcState.CANCELED)], 20, 20),
+        ([(99, HtlcState.ACCEPTED)], 0, 0),
     ],
 )
-def test_the_first_htlc_to_expire_counts(held: list[tuple[int, HtlcState]], left: int) -> None:
-    assert blocks_left(invoice(*held), 100) == left
+def test_the_first_and_the_last_htlc_to_expire(
+    held: list[tuple[int, HtlcState]], first: int, last: int
+) -> None:
+    assert blocks_left(invoice(*held), 100) == first
+    assert longest_blocks_left(invoice(*held), 100) == last
+
+
+def test_a_release_waits_until_every_ordinary_payment_and_the_clawback_are_over() -> None:
+    assert [release_blocks(left, 1776) for left in (0, 70, 1011, 1779)] == [384, 454, 1395, 2163]
+
+
+def test_a_payer_cannot_make_the_release_wait_by_a_payment_that_nobody_asked_for() -> None:
+    assert release_blocks(2016, 236) == release_blocks(60_000, 236) == release_blocks(239, 236) == 623

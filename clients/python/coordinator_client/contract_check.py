@@ -11,7 +11,7 @@ from itertools import zip_longest
 from coordinator.contract.attestation import locking_points, outcome_message
 from coordinator.contract.dlc import ContractSignatures, TicketedDLC
 from coordinator.contract.errors import ContractError, InvalidSignature
-from coordinator.contract.escrow import ESCROW_CLAWBACK_BLOCKS, Escrow
+from coordinator.contract.escrow import LEAST_RELEASE_BLOCKS, Escrow, covered_blocks
 from coordinator.contract.funding import EscrowBatch, EscrowCoin, TicketEscrow
 from coordinator.contract.network import Network
 from coordinator.contract.parameters import ContractParameters, EventLock, Player, competition_parameters
@@ -80,17 +80,37 @@ def settleable_blocks(agreement: Agreement, height: int | None) -> int | None:
     return min(agreement.htlc_blocks, max(0, paid_by + agreement.htlc_blocks - height))
 
 
-def check_htlc(blocks_left: int) -> None:
+def shown_release_blocks(contract: GetContractResponse) -> int:
+    """The relative lock of the escrows' releases. A coordinator of before there was a choice does not say it.
+
+    Raises:
+        ContractMismatch: no release may have it. Longer ones than needed are no harm to the player.
+    """
+    blocks = contract.release_blocks or LEAST_RELEASE_BLOCKS
+    try:
+        covered_blocks(blocks)
+    except ContractError as error:
+        raise ContractMismatch("release_blocks", str(error)) from error
+    return blocks
+
+
+def check_htlc(blocks_left: int, release_blocks: int) -> None:
     """Whether the payment runs out in time for the escrow to protect the player, from now on
     (docs/escrow.md).
 
+    Args:
+        blocks_left: until the player's own HTLC expires.
+        release_blocks: the relative lock of the escrow's release.
+
     Raises:
-        UnsafeHtlc: it could still be settled when the clawback's blocks are over.
+        UnsafeHtlc: it could still be settled when fewer blocks than the clawback's are left before the
+            release.
     """
-    if blocks_left > ESCROW_CLAWBACK_BLOCKS:
+    covered = covered_blocks(release_blocks)
+    if blocks_left > covered:
         raise UnsafeHtlc(
-            f"the payment can be settled for {blocks_left} blocks more; the escrow protects it for"
-            f" {ESCROW_CLAWBACK_BLOCKS}"
+            f"the payment can be settled for {blocks_left} blocks more; the escrow, released after"
+            f" {release_blocks}, protects it for {covered}"
         )
 
 

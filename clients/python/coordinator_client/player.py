@@ -30,6 +30,7 @@ from coordinator_client.contract_check import (
     own_escrow,
     rebuild_contract,
     settleable_blocks,
+    shown_release_blocks,
 )
 from coordinator_client.errors import ClientError, ContractMismatch, InvoiceMismatch, MalformedAnswer
 from coordinator_client.keymeld import (
@@ -190,23 +191,28 @@ class Player:
     ) -> Entry:
         """Signs the release of the player's escrow: valid only long after the player could claw back.
 
+        That is checked: from the last block in which the payment may be settled on, the clawback's 144 blocks
+        must be left before the release is valid.
+
         Args:
             htlc_blocks_left: blocks until the payment of the ticket runs out by itself, as the player's
                 wallet knows it. None: what the invoice asked for is taken, which is right for a payment over
-                one hop; on regtest, whose blocks come when somebody wants them, it is not checked.
+                one hop, less the blocks since then if the player has an explorer (`chain_url`).
             trust_not_settled_late: sign although the payment outlives the escrow's protection, trusting that
                 the coordinator does not settle it without funding the contract: the entry fee is at stake
                 (docs/escrow.md).
 
         Raises:
-            ContractMismatch: the escrow is not the player's, or not of the whole ticket price.
+            ContractMismatch: the escrow is not the player's, or not of the whole ticket price, or its release
+                has a lock that none may have.
             UnsafeHtlc: the payment outlives the escrow's protection.
         """
-        if htlc_blocks_left is None and self.agreement.network is not Network.REGTEST:
+        contract = await self.rest.contract(self.competition_id)
+        release_blocks = shown_release_blocks(contract)
+        if htlc_blocks_left is None:
             htlc_blocks_left = settleable_blocks(self.agreement, await self._height())
         if htlc_blocks_left is not None and not trust_not_settled_late:
-            check_htlc(htlc_blocks_left)
-        contract = await self.rest.contract(self.competition_id)
+            check_htlc(htlc_blocks_left, release_blocks)
         coin = own_escrow(contract, self.agreement, self._entry)
         try:
             release = release_transaction(
@@ -215,8 +221,11 @@ class Player:
                 coin.escrow,
                 bytes.fromhex(contract.release_script_pubkey_hex),
                 contract.release_fee_rate_sats_per_vb,
+                release_blocks,
             )
-            signature = sign_release(self.secrets.ephemeral_secret, release, coin.value_sats, coin.escrow)
+            signature = sign_release(
+                self.secrets.ephemeral_secret, release, coin.value_sats, coin.escrow, release_blocks
+            )
         except (ContractError, ValueError) as error:
             raise ContractMismatch("release", str(error)) from error
         return await self.rest.submit_signatures(

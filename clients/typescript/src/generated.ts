@@ -308,6 +308,12 @@ export interface GetContractResponse {
   signatures: ContractSignature[];
   /** The attestation, 32 bytes hex, once the oracle gave it. */
   attestation: string;
+  /**
+   * Relative lock of release transactions in blocks (BIP68), 288 or more. A player signs its release only if
+   * its own HTLC expires at least 144 blocks before so many are over. 0: a coordinator of before there was a
+   * choice; its releases wait for 288.
+   */
+  release_blocks: number;
 }
 
 /** The coordinator's public facts. */

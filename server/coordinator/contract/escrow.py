@@ -7,13 +7,14 @@ ways out:
 - **funding**: both sign the funding transaction (`coordinator.contract.funding`), at any time;
 - **clawback**: the player alone, with the ticket preimage, from block `ESCROW_CLAWBACK_BLOCKS` on;
 - **release**: a transaction back to the coordinator, which both sign in advance, the player before the escrow
-  is broadcast. Its input has a relative lock (BIP68) of `ESCROW_RELEASE_BLOCKS`.
+  is broadcast. Its input has a relative lock (BIP68) of `release_blocks`, fixed for all escrows of a
+  competition when the escrow transaction is planned.
 
 The player learns the ticket preimage only by its payment being settled. If the coordinator settles and does
-not fund, the player can claw back from block 144 on, 144 blocks before the release becomes valid: signing the
-release in advance is safe for the player. For those 144 blocks to be there in full the payment must not be
-settled later than that: before it signs, a player checks that its HTLC expires at most
-`ESCROW_CLAWBACK_BLOCKS` above the tip. See docs/escrow.md, also for what the escrow does not cover.
+not fund, the player can claw back from block 144 on, at least 144 blocks before the release becomes valid:
+signing the release in advance is safe for the player. For those 144 blocks to be there in full the payment
+must be settled 144 blocks before the release at the latest: before it signs, a player checks that its HTLC
+expires at most `covered_blocks` above the tip. See docs/escrow.md, also for what the escrow does not cover.
 """
 
 from dataclasses import dataclass
@@ -40,8 +41,13 @@ from coordinator.contract.utxo import OutPoint, Output
 ESCROW_CLAWBACK_BLOCKS = 144
 """Confirmations of the escrow after which the player and the ticket preimage can spend it."""
 
-ESCROW_RELEASE_BLOCKS = 288
-"""Confirmations of the escrow after which the pre-signed release is valid."""
+LEAST_RELEASE_BLOCKS = 2 * ESCROW_CLAWBACK_BLOCKS
+"""Fewest confirmations of the escrow after which a pre-signed release may be valid. Also those of every
+escrow from before the number was part of what is agreed."""
+
+MOST_RELEASE_BLOCKS = 0xFFFF
+"""Longest relative lock in blocks: BIP68 takes 16 bits for it, and ignores the higher ones or reads something
+else into them."""
 
 # Longest ECDSA signature with a low S: 71 bytes of DER, and the sighash byte. What the other party will hand
 # in is not known beforehand, and one byte of fee is not worth grinding for.
@@ -176,8 +182,9 @@ def release_transaction(
     escrow: Escrow,
     destination_script: bytes,
     fee_rate_sat_vb: float,
+    release_blocks: int,
 ) -> bytes:
-    """The unsigned release of one escrow: one input, one output, relative lock of `ESCROW_RELEASE_BLOCKS`.
+    """The unsigned release of one escrow: one input, one output, relative lock of `release_blocks`.
 
     Both sides build it from the same values and so get the same bytes.
 
@@ -187,71 +194,100 @@ def release_transaction(
         destination_script: Where the coordinator wants it back.
         fee_rate_sat_vb: Fixed when the competition is made. If it turns out too low, the coordinator spends
             the output with a higher fee (child pays for parent).
+        release_blocks: Confirmations of the escrow from which on it is valid.
 
     Raises:
         InvalidTransaction: Nothing above dust is left after the fee.
-        InvalidParameters: The fee rate is out of range.
+        InvalidParameters: The fee rate is out of range, or `release_blocks` is.
     """
+    _check_release_blocks(release_blocks)
     transaction = _single_output(
         escrow_outpoint,
         value_sats,
         destination_script,
         fee_rate_sat_vb,
-        sequence=ESCROW_RELEASE_BLOCKS,
+        sequence=release_blocks,
         input_weight=COOPERATIVE_INPUT_WEIGHT,
     )
     return transaction.serialize()
 
 
-def release_sighash(unsigned_transaction: bytes, value_sats: int, escrow: Escrow) -> bytes:
+def covered_blocks(release_blocks: int) -> int:
+    """For how many blocks from a release's signing the payment may still be settled, at most, so that the
+    player has `ESCROW_CLAWBACK_BLOCKS` for the clawback afterwards. The escrow confirms later than that.
+
+    Raises:
+        InvalidParameters: `release_blocks` is out of range.
+    """
+    _check_release_blocks(release_blocks)
+    return release_blocks - ESCROW_CLAWBACK_BLOCKS
+
+
+def release_sighash(
+    unsigned_transaction: bytes, value_sats: int, escrow: Escrow, release_blocks: int
+) -> bytes:
     """Signature hash of a release.
 
     Raises:
-        InvalidTransaction: It is no release: signing anything with a shorter lock would endanger the player.
+        InvalidTransaction: It is no release, or has another relative lock than the one agreed: signing
+            anything with a shorter one would endanger the player.
+        InvalidParameters: `release_blocks` is out of range.
     """
-    return escrow.sighash(_parse_release(unsigned_transaction, value_sats), 0, value_sats)
+    return escrow.sighash(_parse_release(unsigned_transaction, value_sats, release_blocks), 0, value_sats)
 
 
-def sign_release(secret: bytes, unsigned_transaction: bytes, value_sats: int, escrow: Escrow) -> bytes:
+def sign_release(
+    secret: bytes, unsigned_transaction: bytes, value_sats: int, escrow: Escrow, release_blocks: int
+) -> bytes:
     """Signature of either party over a release: DER with low S, and the SIGHASH_ALL byte.
 
     Sign only what `release_transaction` built from an outpoint that was checked (`EscrowBatch`).
 
     Raises:
-        InvalidTransaction: It is no release.
+        InvalidTransaction: It is no release with the relative lock agreed.
+        InvalidParameters: `release_blocks` is out of range.
         InvalidScalar: Not a secret key.
         SigningError: The key is not of this escrow.
     """
-    return escrow.sign(secret, release_sighash(unsigned_transaction, value_sats, escrow))
+    return escrow.sign(secret, release_sighash(unsigned_transaction, value_sats, escrow, release_blocks))
 
 
 def verify_release_signature(
-    pubkey: bytes, signature: bytes, unsigned_transaction: bytes, value_sats: int, escrow: Escrow
+    pubkey: bytes,
+    signature: bytes,
+    unsigned_transaction: bytes,
+    value_sats: int,
+    escrow: Escrow,
+    release_blocks: int,
 ) -> bool:
     """Whether a signature over a release is valid for one of the escrow's keys.
 
     Raises:
-        InvalidTransaction: It is no release.
+        InvalidTransaction: It is no release with the relative lock agreed.
+        InvalidParameters: `release_blocks` is out of range.
     """
     if pubkey not in (escrow.coordinator_pubkey, escrow.player_pubkey):
         return False
-    return verify_signature(pubkey, signature, release_sighash(unsigned_transaction, value_sats, escrow))
+    sighash = release_sighash(unsigned_transaction, value_sats, escrow, release_blocks)
+    return verify_signature(pubkey, signature, sighash)
 
 
 def complete_release(
     unsigned_transaction: bytes,
     value_sats: int,
     escrow: Escrow,
+    release_blocks: int,
     coordinator_signature: bytes,
     player_signature: bytes,
 ) -> bytes:
-    """The release ready for broadcast, once the escrow has `ESCROW_RELEASE_BLOCKS` confirmations.
+    """The release ready for broadcast, once the escrow has `release_blocks` confirmations.
 
     Raises:
-        InvalidTransaction: It is no release.
+        InvalidTransaction: It is no release with the relative lock agreed.
+        InvalidParameters: `release_blocks` is out of range.
         InvalidSignature: A signature does not verify.
     """
-    transaction = _parse_release(unsigned_transaction, value_sats)
+    transaction = _parse_release(unsigned_transaction, value_sats, release_blocks)
     sighash = escrow.sighash(transaction, 0, value_sats)
     witness = escrow.cooperative_witness(sighash, coordinator_signature, player_signature)
     return transaction.with_witness(0, witness).serialize()
@@ -315,9 +351,17 @@ def _single_output(
     return Transaction((Input(outpoint, sequence),), (output,))
 
 
-def _parse_release(raw: bytes, value_sats: int) -> Transaction:
+def _check_release_blocks(release_blocks: int) -> None:
+    if not LEAST_RELEASE_BLOCKS <= release_blocks <= MOST_RELEASE_BLOCKS:
+        raise InvalidParameters(
+            f"must be {LEAST_RELEASE_BLOCKS} to {MOST_RELEASE_BLOCKS} blocks", field="release_blocks"
+        )
+
+
+def _parse_release(raw: bytes, value_sats: int, release_blocks: int) -> Transaction:
+    _check_release_blocks(release_blocks)
     transaction = Transaction.parse(raw)
-    expected = Input(transaction.inputs[0].outpoint, ESCROW_RELEASE_BLOCKS) if transaction.inputs else None
+    expected = Input(transaction.inputs[0].outpoint, release_blocks) if transaction.inputs else None
     if (
         transaction.version != 2
         or transaction.lock_time != 0

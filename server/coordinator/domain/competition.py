@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from coordinator.contract.escrow import LEAST_RELEASE_BLOCKS
 from coordinator.domain.terms import Terms
 
 
@@ -51,7 +52,7 @@ class EscrowPlan:
     """The escrow transaction as decided, before it is broadcast.
 
     `transaction` is unsigned; its txid is final since it only spends taproot coins. Escrow i is output i and
-    belongs to player i.
+    belongs to player i. `release_blocks` is the relative lock of every escrow's release (`domain.htlcs`).
     """
 
     transaction: bytes
@@ -62,6 +63,8 @@ class EscrowPlan:
     release_script_pubkey: bytes
     release_fee_rate_sats_per_vb: int
     planned_at: int
+    # Plans stored before it was one of their numbers do not have it: players signed this one for them.
+    release_blocks: int = LEAST_RELEASE_BLOCKS
 
 
 @dataclass(frozen=True, slots=True)

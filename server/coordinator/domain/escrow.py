@@ -43,4 +43,5 @@ def release_of(coin: EscrowCoin, plan: EscrowPlan) -> bytes:
         coin.escrow,
         plan.release_script_pubkey,
         plan.release_fee_rate_sats_per_vb,
+        plan.release_blocks,
     )

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from coordinator.contract.escrow import ESCROW_CLAWBACK_BLOCKS, LEAST_RELEASE_BLOCKS
 from coordinator.ports.lightning import HtlcState, Invoice
 
 TARGET_BLOCK_SECONDS: Final = 600
@@ -18,6 +19,8 @@ MAX_ROUTE_BLOCKS: Final = 2016
 # Left of that to the hops before the last one: three at LND's default of 80.
 HOPS_BLOCKS: Final = 240
 MAX_HOLD_BLOCKS: Final = MAX_ROUTE_BLOCKS - HOPS_BLOCKS
+# A payer's node adds so many blocks to what an invoice asks for (LND's `BlockPadding`).
+PAYER_PADDING_BLOCKS: Final = 3
 # How long a transaction of ours may wait for its first confirmation.
 INCLUSION_BLOCKS: Final = 6
 # LND gives an accepted HTLC back 12 blocks before it expires; nearer than this it is not settled.
@@ -60,6 +63,13 @@ def hold_blocks(start_at: int, limits: StepLimits, now: int) -> int:
     return blocks_within(max(0, start_at - now) + limits.seconds) + limits.blocks
 
 
+def asked_blocks(start_at: int, limits: StepLimits, now: int, floor_blocks: int) -> int:
+    """What the invoice of a ticket sold now asks for: what it needs, at least `floor_blocks`, and never more
+    than can be paid.
+    """
+    return min(MAX_HOLD_BLOCKS, max(hold_blocks(start_at, limits, now), floor_blocks))
+
+
 def least_blocks(start_at: int, limits: StepLimits, now: int) -> int:
     """How many blocks a held payment must have left for the funding to be settled in time, on a chain as fast
     as it should be. What is sold by `hold_blocks` has more, unless blocks came much faster than expected.
@@ -81,5 +91,27 @@ def latest_start_at(limits: StepLimits, now: int) -> int:
 
 def blocks_left(invoice: Invoice, tip_height: int) -> int:
     """Blocks until the first accepted HTLC of an invoice expires; 0 when none is held."""
-    held = [htlc.expiry_height for htlc in invoice.htlcs if htlc.state is HtlcState.ACCEPTED]
-    return max(0, min(held) - tip_height) if held else 0
+    return max(0, min(_held(invoice), default=0) - tip_height)
+
+
+def longest_blocks_left(invoice: Invoice, tip_height: int) -> int:
+    """Blocks until the last accepted HTLC of an invoice expires; 0 when none is held."""
+    return max(0, max(_held(invoice), default=0) - tip_height)
+
+
+def release_blocks(longest_left_blocks: int, most_asked_blocks: int) -> int:
+    """How many confirmations an escrow's release must wait for, so that every player that paid over an
+    ordinary route can sign it (docs/escrow.md).
+
+    Args:
+        longest_left_blocks: until the last HTLC of all tickets expires, as the coordinator's node sees it. A
+            player's own, the first of its route, expires up to `HOPS_BLOCKS` later.
+        most_asked_blocks: the most that any of the invoices asked for. What a payer added to it, a few blocks
+            of padding aside, does not count: it could lock the coordinator's coins for as long as it likes.
+    """
+    left = min(longest_left_blocks, most_asked_blocks + PAYER_PADDING_BLOCKS)
+    return max(LEAST_RELEASE_BLOCKS, left + HOPS_BLOCKS + ESCROW_CLAWBACK_BLOCKS)
+
+
+def _held(invoice: Invoice) -> list[int]:
+    return [htlc.expiry_height for htlc in invoice.htlcs if htlc.state is HtlcState.ACCEPTED]

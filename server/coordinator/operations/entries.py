@@ -220,7 +220,9 @@ def _verify_release(record: CompetitionRecord, entry: EntryRow, signature: str) 
     release = release_of(coin, escrow)
 
     def is_valid(raw: bytes) -> bool:
-        return verify_release_signature(coin.escrow.player_pubkey, raw, release, coin.value_sats, coin.escrow)
+        return verify_release_signature(
+            coin.escrow.player_pubkey, raw, release, coin.value_sats, coin.escrow, escrow.release_blocks
+        )
 
     _verify("escrow_release_signature", signature, is_valid)
 

@@ -14,7 +14,7 @@ from coordinator.domain.errors import (
     PreconditionFailed,
     ServiceUnavailable,
 )
-from coordinator.domain.htlcs import MAX_HOLD_BLOCKS, StepLimits, blocks_left, hold_blocks, least_blocks
+from coordinator.domain.htlcs import StepLimits, asked_blocks, blocks_left, least_blocks
 from coordinator.domain.ids import check_uuid7, new_uuid7
 from coordinator.domain.states import CollectingEntries, Created
 from coordinator.ports.lightning import InvoiceState, LightningError
@@ -207,14 +207,16 @@ def step_limits(settings: Settings) -> StepLimits:
 
 
 async def _add_invoice(core: Core, ticket: TicketRow, start_at: int) -> None:
-    needed = hold_blocks(start_at, step_limits(core.settings), core.clock.now())
+    asked = asked_blocks(
+        start_at, step_limits(core.settings), core.clock.now(), core.settings.hold_invoice_cltv_blocks
+    )
     try:
         invoice = await core.lightning.add_hold_invoice(
             bytes.fromhex(ticket.ticket_hash),
             ticket.amount_sats * 1000,
             memo=f"Ticket {ticket.id}",
             expiry_seconds=max(1, ticket.reserved_until_at - core.clock.now()),
-            cltv_expiry_blocks=min(MAX_HOLD_BLOCKS, max(needed, core.settings.hold_invoice_cltv_blocks)),
+            cltv_expiry_blocks=asked,
         )
     except LightningError as error:
         raise ServiceUnavailable(

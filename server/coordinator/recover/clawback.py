@@ -11,7 +11,8 @@ from typing import Any
 from coordinator.contract.errors import ContractError
 from coordinator.contract.escrow import (
     ESCROW_CLAWBACK_BLOCKS,
-    ESCROW_RELEASE_BLOCKS,
+    LEAST_RELEASE_BLOCKS,
+    MOST_RELEASE_BLOCKS,
     Escrow,
     clawback_transaction,
 )
@@ -37,7 +38,15 @@ class ClawbackOptions:
     poll_seconds: float = 30
 
 
-def own_escrow(data: bytes, secrets: PlayerSecrets) -> EscrowCoin:
+@dataclass(frozen=True, slots=True)
+class OwnEscrow:
+    """The player's escrow, and how many confirmations of it the coordinator's release waits for."""
+
+    coin: EscrowCoin
+    release_blocks: int
+
+
+def own_escrow(data: bytes, secrets: PlayerSecrets) -> OwnEscrow:
     """The player's escrow, found and rebuilt with its own secrets.
 
     Args:
@@ -65,9 +74,18 @@ def own_escrow(data: bytes, secrets: PlayerSecrets) -> EscrowCoin:
         )
         vout, value_sats = int(mine.get("escrow_vout") or 0), int(mine.get("escrow_value_sats") or 0)
         ticket = TicketEscrow(str(mine.get("ticket_id")), escrow, value_sats)
-        return EscrowBatch.find(transaction, vout, ticket)
+        return OwnEscrow(EscrowBatch.find(transaction, vout, ticket), _release_blocks(answer))
     except (ContractError, ValueError, TypeError) as error:
         raise refused(f"this is not the escrow of your key and your ticket: {error}") from None
+
+
+def _release_blocks(answer: Mapping[str, Any]) -> int:
+    """As the contract says. Older ones do not, and what no release may have cannot be meant: the least then,
+    which hurries the player more than it need.
+    """
+    blocks = answer.get("release_blocks")
+    fits = isinstance(blocks, int) and LEAST_RELEASE_BLOCKS <= blocks <= MOST_RELEASE_BLOCKS
+    return int(blocks) if fits and blocks else LEAST_RELEASE_BLOCKS
 
 
 def _player(answer: Mapping[str, Any], ticket_hash: bytes) -> Mapping[str, Any]:
@@ -82,9 +100,10 @@ class Clawback:
     """One clawback. It keeps nothing and can be repeated: what is done it finds in the chain."""
 
     def __init__(
-        self, coin: EscrowCoin, secrets: PlayerSecrets, options: ClawbackOptions, chain: Chain
+        self, escrow: OwnEscrow, secrets: PlayerSecrets, options: ClawbackOptions, chain: Chain
     ) -> None:
-        self._coin = coin
+        self._coin = escrow.coin
+        self._release_blocks = escrow.release_blocks
         self._secrets = secrets
         self._options = options
         self._chain = chain
@@ -128,7 +147,7 @@ class Clawback:
             return await self._spent(spent.txid, spent.vin, spent.block_height)
         raw = await self._transaction()
         first = status.block_height + ESCROW_CLAWBACK_BLOCKS
-        release = status.block_height + ESCROW_RELEASE_BLOCKS
+        release = status.block_height + self._release_blocks
         missing = first - (await chain.tip()).height - 1
         if not self._said:
             print(

@@ -48,8 +48,8 @@ Your ticket was paid and no contract was funded? See: coordinator-recover clawba
 _CLAWBACK_DESCRIPTION = """\
 Take back what you paid for a ticket whose payment was settled although no contract was funded: your escrow,
 with the ticket's preimage and your entry's private key, from 144 blocks after the escrow transaction's block
-on. Do it before 288 blocks are over: then the coordinator can take the escrow back. Without --broadcast
-nothing is sent."""
+on. Do it before the escrow's release is valid, 288 blocks after that block or later (the program says when):
+then the coordinator can take the escrow back. Without --broadcast nothing is sent."""
 
 _CLAWBACK_EPILOG = """\
 exit codes:
@@ -215,10 +215,10 @@ async def _clawback(arguments: argparse.Namespace) -> Exit:
     )
     data = _read(arguments.contract)
     secrets = _secrets(arguments)
-    coin = own_escrow(data, secrets)
+    escrow = own_escrow(data, secrets)
     chain = EsploraChain(arguments.esplora)
     try:
-        return await Clawback(coin, secrets, options, chain).run()
+        return await Clawback(escrow, secrets, options, chain).run()
     finally:
         await chain.aclose()
 

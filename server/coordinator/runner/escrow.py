@@ -12,7 +12,7 @@ from coordinator.domain.wallet.locks import escrow_lock
 from coordinator.operations.listing import live_entries
 from coordinator.operations.tickets import cancel_ticket
 from coordinator.runner.fees import fee_rate
-from coordinator.runner.htlcs import unheld_tickets
+from coordinator.runner.htlcs import release_delay, unheld_tickets
 from coordinator.runner.onchain import (
     broadcast_of,
     confirmations,
@@ -62,6 +62,8 @@ async def _plan(context: Context, record: CompetitionRecord, status: AwaitingEsc
     terms = status.facts.terms
     escrows = ticket_escrows(status.roster, terms.entry_fee_sats)
     rate = await fee_rate(core)
+    tickets = await TicketRow.filter(competition_id=record.id, state=TicketState.ENTERED)
+    delay = await release_delay(core, status.facts, tickets)
     async with core.wallet.deciding:
         planned = await core.wallet.plan(escrow_batch_outputs(escrows), rate, replaceable=False)
         try:
@@ -77,13 +79,19 @@ async def _plan(context: Context, record: CompetitionRecord, status: AwaitingEsc
             release_script_pubkey=await core.wallet.new_script(Branch.CHANGE),
             release_fee_rate_sats_per_vb=terms.fee_rate_sats_per_vb,
             planned_at=core.clock.now(),
+            release_blocks=delay,
         )
         async with core.competitions.transaction():
             await core.competitions.advance(
                 record,
                 status.planned(plan),
                 core.clock.now(),
-                [NewEvent("escrow.planned", {"txid": plan.txid, "deadline_at": status.deadline_at})],
+                [
+                    NewEvent(
+                        "escrow.planned",
+                        {"txid": plan.txid, "deadline_at": status.deadline_at, "release_blocks": delay},
+                    )
+                ],
             )
             await core.wallet.lock(planned.inputs, escrow_lock(record.id))
     return AT_ONCE

@@ -6,7 +6,7 @@ import contextlib
 from enum import Enum
 from typing import Final
 
-from coordinator.contract.escrow import ESCROW_RELEASE_BLOCKS, complete_release, sign_release
+from coordinator.contract.escrow import complete_release, sign_release
 from coordinator.contract.tx import Transaction
 from coordinator.core import Core
 from coordinator.domain.competition import EscrowPlan
@@ -81,7 +81,7 @@ async def _bring_back(
         seen = await ensure_sent(core.chain, sent)
     except Conflicted as conflict:
         return DONE if await _is_buried(core, conflict.spender) else LATER
-    due = await confirmations(core, seen) >= ESCROW_RELEASE_BLOCKS
+    due = await confirmations(core, seen) >= plan.release_blocks
     waiting = False
     releases = []
     for index in range(len(status.roster)):
@@ -117,6 +117,6 @@ async def _release(
     release = release_of(coin, plan)
     entry = await EntryRow.get(id=player.entry_id)
     secret = core.keys(record.id).escrow_secret(player.ticket_id)
-    mine = sign_release(secret, release, coin.value_sats, coin.escrow)
+    mine = sign_release(secret, release, coin.value_sats, coin.escrow, plan.release_blocks)
     theirs = bytes.fromhex(entry.release_signature)
-    return complete_release(release, coin.value_sats, coin.escrow, mine, theirs)
+    return complete_release(release, coin.value_sats, coin.escrow, plan.release_blocks, mine, theirs)

@@ -648,6 +648,7 @@ class GetContractResponse(_message.Message):
     FUNDING_OUTPOINT_FIELD_NUMBER: _builtins.int
     SIGNATURES_FIELD_NUMBER: _builtins.int
     ATTESTATION_FIELD_NUMBER: _builtins.int
+    RELEASE_BLOCKS_FIELD_NUMBER: _builtins.int
     parameters_json: _builtins.str
     """Contract parameters as dlctix 0.0.7 writes them, JSON; empty before contract_created."""
     escrow_transaction_hex: _builtins.str
@@ -662,6 +663,11 @@ class GetContractResponse(_message.Message):
     """Outpoint of the contract, "txid:vout"; empty before contract_created."""
     attestation: _builtins.str
     """The attestation, 32 bytes hex, once the oracle gave it."""
+    release_blocks: _builtins.int
+    """Relative lock of release transactions in blocks (BIP68), 288 or more. A player signs its release only if its
+    own HTLC expires at least 144 blocks before so many are over. 0: a coordinator of before there was a choice;
+    its releases wait for 288.
+    """
     @_builtins.property
     def players(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContractPlayer]:
         """Players in index order."""
@@ -682,10 +688,11 @@ class GetContractResponse(_message.Message):
         funding_outpoint: _builtins.str = ...,
         signatures: _abc.Iterable[Global___ContractSignature] | None = ...,
         attestation: _builtins.str = ...,
+        release_blocks: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attestation", b"attestation", "escrow_transaction_hex", b"escrow_transaction_hex", "funding_outpoint", b"funding_outpoint", "funding_psbt", b"funding_psbt", "parameters_json", b"parameters_json", "players", b"players", "release_fee_rate_sats_per_vb", b"release_fee_rate_sats_per_vb", "release_script_pubkey_hex", b"release_script_pubkey_hex", "signatures", b"signatures"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attestation", b"attestation", "escrow_transaction_hex", b"escrow_transaction_hex", "funding_outpoint", b"funding_outpoint", "funding_psbt", b"funding_psbt", "parameters_json", b"parameters_json", "players", b"players", "release_blocks", b"release_blocks", "release_fee_rate_sats_per_vb", b"release_fee_rate_sats_per_vb", "release_script_pubkey_hex", b"release_script_pubkey_hex", "signatures", b"signatures"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

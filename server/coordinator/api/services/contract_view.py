@@ -106,5 +106,6 @@ def _escrowed(status: CompetitionStatus, escrow: EscrowPlan) -> pb.GetContractRe
         escrow_transaction_hex=escrow.transaction.hex(),
         release_script_pubkey_hex=escrow.release_script_pubkey.hex(),
         release_fee_rate_sats_per_vb=escrow.release_fee_rate_sats_per_vb,
+        release_blocks=escrow.release_blocks,
         attestation=convert.attestation_of(status).hex(),
     )

@@ -499,6 +499,13 @@ class GetContractResponse(betterproto.Message):
     attestation: str = betterproto.string_field(9)
     """The attestation, 32 bytes hex, once the oracle gave it."""
 
+    release_blocks: int = betterproto.int32_field(10)
+    """
+    Relative lock of release transactions in blocks (BIP68), 288 or more. A player signs its release only if its
+     own HTLC expires at least 144 blocks before so many are over. 0: a coordinator of before there was a choice;
+     its releases wait for 288.
+    """
+
 
 @dataclass(eq=False, repr=False)
 class ContractPlayer(betterproto.Message):

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tortoise.expressions import F
-from tortoise.transactions import in_transaction
 
 from coordinator.domain.errors import NotFound
 from coordinator.domain.states import STATES, CompetitionStatus
 from coordinator.domain.terms import Terms
+from coordinator.store.atomic import atomic
 from coordinator.store.codec import from_plain, to_plain
 from coordinator.store.events import EventSignal, NewEvent, append_events
 from coordinator.store.models import CompetitionRow
@@ -75,9 +75,12 @@ class Competitions:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """A database transaction; streams are woken once it is committed."""
-        async with in_transaction():
-            yield
-        self._signal.notify()
+        try:
+            async with atomic():
+                yield
+        finally:
+            # Also where a cancellation comes back from a transaction that was committed.
+            self._signal.notify()
 
     async def insert(
         self, status: CompetitionStatus, now: int, events: Sequence[NewEvent]

@@ -6,6 +6,7 @@ from typing import Any
 
 from tortoise import Tortoise
 from tortoise.backends.base.config_generator import expand_db_url
+from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.connection import get_connection
 from tortoise.migrations.executor import MigrationExecutor
 from tortoise.migrations.recorder import MigrationRecorder
@@ -58,6 +59,8 @@ async def open_database(database_url: str) -> None:
 async def close_database() -> None:
     """Closes every connection."""
     await Tortoise.close_connections()
+    # Statements are kept by the connection's name, and the next database may want another dialect.
+    EXECUTOR_CACHE.clear()
 
 
 class _Recorder(MigrationRecorder):

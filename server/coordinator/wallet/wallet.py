@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tortoise.transactions import in_transaction
-
 from coordinator.contract.network import Network
 from coordinator.contract.tx import Transaction
 from coordinator.contract.utxo import OutPoint, Output
@@ -22,6 +20,7 @@ from coordinator.domain.wallet.payment import PlannedTransaction, build_payment
 from coordinator.domain.wallet.selection import Need, Selection, select_coins
 from coordinator.ports.chain import Chain, TransactionRejected
 from coordinator.ports.clock import Clock
+from coordinator.store.atomic import atomic
 from coordinator.store.intents import attempt_intent, finish_intent, record_intent
 from coordinator.store.models import CoinLockRow, IntentRow, WalletAddressRow
 from coordinator.store.tickets import IntentStatus
@@ -91,7 +90,7 @@ class Wallet:
 
     async def new_script(self, branch: Branch = Branch.CHANGE) -> bytes:
         """A fresh script of the wallet; its address counts as used from now on."""
-        async with in_transaction():
+        async with atomic():
             await self._ensure_gap(branch)
             row = await WalletAddressRow.filter(branch=branch, used=False).order_by("index").first()
             assert row is not None
@@ -266,7 +265,7 @@ class Wallet:
                     "txid": planned.txid,
                     "fee_sats": planned.fee_sats,
                 }
-                async with in_transaction():
+                async with atomic():
                     # Another core on the same database may have decided on the same key meanwhile.
                     intent = await IntentRow.select_for_update().get(key=key)
                     if "transaction" in intent.data:
@@ -286,7 +285,7 @@ class Wallet:
                 await ensure_sent(self._chain, bytes.fromhex(str(stored["transaction"])))
             except TransactionRejected:
                 # It will never confirm as it is: nothing was sent, and its coins are free again.
-                async with in_transaction():
+                async with atomic():
                     await finish_intent(key, self._clock.now(), IntentStatus.ABANDONED)
                     await self.unlock(key)
                 raise

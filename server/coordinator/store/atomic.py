@@ -1,7 +1,7 @@
 """Database transactions that a cancelled task does not leave half open.
 
-tortoise-orm's own `in_transaction` takes its connection (on SQLite the only one) and begins in two awaits, and ends
-in one more: a task that is cancelled in between keeps the connection for ever, and everybody else waits for it;
+tortoise-orm's own `in_transaction` takes its connection (on SQLite the only one) and begins in two awaits, and
+ends in one more. A task that is cancelled in between keeps the connection for ever, and all others wait for it;
 one that is cancelled while it rolls back leaves the transaction open, for the next to commit.
 """
 

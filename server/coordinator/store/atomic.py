@@ -1,8 +1,8 @@
 """Database transactions that a cancelled task does not leave half open.
 
-tortoise-orm's own `in_transaction` takes its connection (on SQLite the only one) and begins in two awaits, and
-ends in one more. A task that is cancelled in between keeps the connection for ever, and all others wait for it;
-one that is cancelled while it rolls back leaves the transaction open, for the next to commit.
+tortoise-orm's own `in_transaction` takes its connection (on SQLite the only one) and begins in two awaits.
+A task that is cancelled in between keeps the connection for ever, and all others wait for it; one that is
+cancelled while it rolls back leaves the transaction open, for the next to commit.
 """
 
 from __future__ import annotations

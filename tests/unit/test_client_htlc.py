@@ -1,5 +1,6 @@
 """A player signs its release only while its payment cannot outlive the escrow's protection."""
 
+import math
 from dataclasses import replace
 
 import httpx
@@ -115,10 +116,7 @@ async def test_a_delay_that_no_release_may_have_is_refused(deal: Agreed, release
 @pytest.mark.parametrize("days", [0, 1, 7, 10])
 async def test_a_competition_may_fill_up_long_before_its_window(deal: Agreed, days: int) -> None:
     """Sold as the coordinator sells, and filled up within hours: players sign without being told to."""
-    now = 1_790_000_000
-    start_at = now + days * 86_400
-    limits = StepLimits(3600, 1800, 3600, 1, 3, 24)
-    asked = asked_blocks(start_at, limits, now, 0)
+    asked = asked_blocks(NOW + days * 86_400, LIMITS, NOW, 0)
     mined_meanwhile = 20
     delay = release_blocks_of(asked + PAYER_PADDING_BLOCKS - mined_meanwhile, asked)
     # The player asks nobody for the height, so the twenty blocks count for it as if they were still to come.
@@ -156,7 +154,7 @@ async def test_time_that_has_run_down_counts_by_the_players_own_explorer(
 def test_the_bound_takes_the_latest_payment() -> None:
     def left(htlc_blocks: int | None, at: int | None, now: int | None) -> int | None:
         terms = Agreement(htlc_blocks=htlc_blocks, height=at, **dict.fromkeys(OTHERS))  # type: ignore[arg-type]
-        return settleable_blocks(terms, now)
+        return settleable_blocks(terms, now, NOW)
 
     assert left(None, 800, 900) is None
     assert left(200, None, 900) == left(200, 800, None) == 200
@@ -164,4 +162,44 @@ def test_the_bound_takes_the_latest_payment() -> None:
     assert [left(200, 800, now) for now in (790, 800, 812, 813, 1012, 2000)] == [200, 200, 200, 199, 0, 0]
 
 
+def test_without_an_explorer_the_players_clock_says_what_must_have_passed() -> None:
+    hour, day = 3600, 86_400
+
+    def left(seconds: int, *, height: int | None = None, at: int | None = None) -> int | None:
+        known = {"htlc_blocks": 1161, "height": at, "requested_at": NOW}
+        terms = Agreement(**known, **dict.fromkeys(set(OTHERS) - {"requested_at"}))  # type: ignore[arg-type]
+        return settleable_blocks(terms, height, NOW + seconds)
+
+    # Nothing is sure of a few blocks; a clock that was put back gives none.
+    assert left(-day) == left(0) == left(hour) == left(hour + 9 * 600) == 1161
+    assert left(hour + 100 * 600) == 1161 - 70
+    assert left(hour + 7 * day) == 1161 - (1008 - 96)
+    assert left(100 * day) == 0
+    # The player's explorer knows better, both ways.
+    assert left(7 * day, height=900, at=800) == 1161 - 88
+    assert left(0, height=1812, at=800) == 1161 - 1000
+    # One that was named later cannot say what has passed.
+    assert left(hour + 100 * 600, height=900) == 1161 - 70
+
+
+@pytest.mark.parametrize("days", [1, 3, 7, 10])
+@pytest.mark.parametrize("speed", ["slow", "usual", "fast"])
+async def test_without_an_explorer_players_sign_when_entries_came_until_the_window(
+    deal: Agreed, monkeypatch: pytest.MonkeyPatch, days: int, speed: str
+) -> None:
+    """Who entered first counts by its clock what the coordinator counts by blocks."""
+    start_at = NOW + days * 86_400
+    asked = asked_blocks(start_at, LIMITS, NOW, 0)
+    mean = days * 144
+    spread = 3 * math.isqrt(mean)
+    mined = {"slow": mean - spread, "usual": mean, "fast": mean + spread}[speed]
+    delay = release_blocks_of(asked + PAYER_PADDING_BLOCKS - mined, asked)
+    player, handed_in = signing(deal, delay, htlc_blocks=asked + PAYER_PADDING_BLOCKS, requested_at=NOW)
+    monkeypatch.setattr(player_module.time, "time", lambda: float(start_at))
+    await player.sign_release()
+    assert len(handed_in) == 1
+
+
+NOW = 1_790_000_000
+LIMITS = StepLimits(3600, 1800, 3600, 1, 3, 24)
 OTHERS = [name for name in Agreement.__slots__ if name not in ("htlc_blocks", "height")]

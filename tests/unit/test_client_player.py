@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,7 @@ from coordinator_client.errors import (
 )
 from coordinator_client.jsonform import to_json
 from coordinator_client.oracle import Announcement, fetch_announcement
-from coordinator_client.player import NoTicket, Player, PlayerSecrets
+from coordinator_client.player import Agreement, NoTicket, Player, PlayerSecrets
 from coordinator_client.proto.coordinator.v1 import GetContractResponse
 from support.agreed import (
     COMPETITION_ID,
@@ -203,9 +204,15 @@ async def test_what_was_agreed_is_kept_with_the_ticket(deal: Agreed) -> None:
     buyer = player_of(deal, selling(deal), secrets)
     with pytest.raises(NoTicket):
         await buyer.enter(OBSERVATIONS)
+    before = int(time.time())
     await buyer.request_ticket()
+    assert secrets.agreement is not None
+    requested_at = secrets.agreement.requested_at
+    assert requested_at is not None
+    assert before <= requested_at <= time.time()
     # BOLT11's default of 18 blocks, and three that payers add.
-    assert secrets.agreement == replace(deal.agreement, htlc_blocks=21)
+    assert secrets.agreement == replace(deal.agreement, htlc_blocks=21, requested_at=requested_at)
+    assert Agreement.from_json(secrets.agreement.to_json()) == secrets.agreement
 
 
 async def test_an_invoice_for_something_else_is_not_kept(deal: Agreed) -> None:

@@ -32,6 +32,7 @@ class Agreement:
         ticket_hash: 32 bytes: payment hash of the ticket's invoice.
         htlc_blocks: for how many blocks from its payment on the invoice may be settled. None: unknown.
         height: the tip's when the ticket was requested, by the player's own explorer. None: unknown.
+        requested_at: unix seconds by the player's own clock when the ticket was requested. None: unknown.
     """
 
     competition_id: str
@@ -44,6 +45,7 @@ class Agreement:
     ticket_hash: bytes
     htlc_blocks: int | None = None
     height: int | None = None
+    requested_at: int | None = None
 
     @property
     def pool_share_sats(self) -> int:
@@ -68,6 +70,7 @@ class Agreement:
             "ticket_hash": self.ticket_hash.hex(),
             "htlc_blocks": self.htlc_blocks,
             "height": self.height,
+            "requested_at": self.requested_at,
         }
 
     @classmethod
@@ -84,6 +87,7 @@ class Agreement:
             ticket_hash=bytes.fromhex(plain["ticket_hash"]),
             htlc_blocks=plain.get("htlc_blocks"),
             height=plain.get("height"),
+            requested_at=plain.get("requested_at"),
         )
 
 

@@ -5,6 +5,7 @@ A large field's contract takes seconds to rebuild and verify: call `check_contra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
@@ -27,8 +28,11 @@ from coordinator_client.proto.coordinator.v1 import ContractPlayer, GetContractR
 
 # A payer's node adds so many blocks to what an invoice asks for (LND's `BlockPadding`).
 PAYER_PADDING_BLOCKS = 3
-# Most blocks to expect between the request of a ticket and its payment, which is to come within an hour.
+# A ticket is to be paid within an hour of its request; the most blocks to expect in that.
+LATE_PAYMENT_SECONDS = 3600
 LATE_PAYMENT_BLOCKS = 12
+# What the network aims at.
+BLOCK_SECONDS = 600
 
 # dlctix counts fee rates in sats per 1000 weight units: 1 sat/vB = 250.
 SATS_PER_KWU_OF_ONE_SAT_PER_VB = 250
@@ -61,23 +65,34 @@ def check_invoice(payment_request: str, agreement: Agreement) -> bolt11.PaymentR
     return invoice
 
 
-def settleable_blocks(agreement: Agreement, height: int | None) -> int | None:
+def fewest_blocks(seconds: int) -> int:
+    """Fewest blocks to expect in a time: as many as on average, less three standard deviations."""
+    mean = max(0, seconds) / BLOCK_SECONDS
+    return max(0, math.floor(mean - 3 * math.sqrt(mean)))
+
+
+def settleable_blocks(agreement: Agreement, height: int | None, now: int) -> int | None:
     """For how many blocks from now the ticket's payment may be settled at most, as far as its last hop goes.
     Over several hops the player's own HTLC is longer: only its wallet knows that.
 
     Args:
         agreement: made at the ticket.
-        height: the tip's, by the player's own explorer. None: unknown; the payment counts as made just now.
+        height: the tip's, by the player's own explorer. None: unknown; the blocks since then are those that
+            come in the time that has passed, on a slow chain.
+        now: unix seconds by the player's own clock.
 
     Returns:
         None where the agreement does not say.
     """
     if agreement.htlc_blocks is None:
         return None
-    if height is None or agreement.height is None:
-        return agreement.htlc_blocks
-    paid_by = agreement.height + LATE_PAYMENT_BLOCKS
-    return min(agreement.htlc_blocks, max(0, paid_by + agreement.htlc_blocks - height))
+    if height is not None and agreement.height is not None:
+        passed = height - agreement.height - LATE_PAYMENT_BLOCKS
+    elif agreement.requested_at is not None:
+        passed = fewest_blocks(now - agreement.requested_at - LATE_PAYMENT_SECONDS)
+    else:
+        passed = 0
+    return max(0, agreement.htlc_blocks - max(0, passed))
 
 
 def shown_release_blocks(contract: GetContractResponse) -> int:

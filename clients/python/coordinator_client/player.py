@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -96,7 +97,7 @@ class Player:
             check_oracle: False: the oracle cannot be reached from here; its locking points are taken on the
                 coordinator's word.
             chain_url: Esplora API of an explorer that the player trusts, to know how far its payment's time
-                has run down. Empty: the payment counts as made just now.
+                has run down. Empty: the player's clock must do.
             approve: the player's key shall sign only what `approve_signing` reviewed, also where the
                 competition leaves that to each player.
             register: the player registers its key with keymeld itself (`register_keys`), so that nobody can
@@ -150,6 +151,7 @@ class Player:
             agreement,
             htlc_blocks=invoice.min_final_cltv_blocks + PAYER_PADDING_BLOCKS,
             height=await self._height(),
+            requested_at=int(time.time()),
         )
         return ticket
 
@@ -197,7 +199,8 @@ class Player:
         Args:
             htlc_blocks_left: blocks until the payment of the ticket runs out by itself, as the player's
                 wallet knows it. None: what the invoice asked for is taken, which is right for a payment over
-                one hop, less the blocks since then if the player has an explorer (`chain_url`).
+                one hop, less the blocks since then: by the player's explorer (`chain_url`) or, without one,
+                those that its clock says must have come (docs/escrow.md).
             trust_not_settled_late: sign although the payment outlives the escrow's protection, trusting that
                 the coordinator does not settle it without funding the contract: the entry fee is at stake
                 (docs/escrow.md).
@@ -210,7 +213,7 @@ class Player:
         contract = await self.rest.contract(self.competition_id)
         release_blocks = shown_release_blocks(contract)
         if htlc_blocks_left is None:
-            htlc_blocks_left = settleable_blocks(self.agreement, await self._height())
+            htlc_blocks_left = settleable_blocks(self.agreement, await self._height(), int(time.time()))
         if htlc_blocks_left is not None and not trust_not_settled_late:
             check_htlc(htlc_blocks_left, release_blocks)
         coin = own_escrow(contract, self.agreement, self._entry)

@@ -2,14 +2,17 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from coordinator.contract.errors import SigningError
+from coordinator.contract.escrow import LEAST_RELEASE_BLOCKS, sign_release
 from coordinator.contract.spends import spend, win_input
 from coordinator.domain.errors import Exhausted, InvalidInput, PermissionDenied, PreconditionFailed
-from coordinator.domain.states import Cancelled, Completed, DeltaBroadcasted, Failed
+from coordinator.domain.escrow import escrow_coin, release_of
+from coordinator.domain.states import AwaitingEscrow, Cancelled, Completed, DeltaBroadcasted, Failed
 from coordinator.operations import entries, payouts, tickets
 from coordinator.operations.competitions import cancel_competition
 from coordinator.ports.lightning import InvalidPaymentRequest, Payment, PaymentState
@@ -251,6 +254,16 @@ async def test_signatures_of_others_are_refused(tmp_path: Path) -> None:
         for wrong in ("30" * 71, "", "zz"):
             with pytest.raises(InvalidInput, match="escrow_release_signature"):
                 await submit(world.core, entry_id, wrong, "", owner)
+        # Of the player, but for a release that is valid earlier than the one agreed.
+        status = (await world.core.competitions.load(competition_id)).status
+        assert isinstance(status, AwaitingEscrow)
+        assert status.escrow is not None
+        coin, agreed = escrow_coin(status.roster, status.escrow, 0), status.escrow.release_blocks
+        for blocks in (LEAST_RELEASE_BLOCKS, agreed - 1, agreed + 1):
+            other = release_of(coin, replace(status.escrow, release_blocks=blocks))
+            signature = sign_release(players[0].ephemeral_secret, other, coin.value_sats, coin.escrow, blocks)
+            with pytest.raises(InvalidInput, match="escrow_release_signature"):
+                await submit(world.core, entry_id, signature.hex(), "", owner)
         with pytest.raises(PreconditionFailed, match="not asked for"):
             await submit(world.core, entry_id, "", "30" * 71, owner)
         with pytest.raises(PermissionDenied):

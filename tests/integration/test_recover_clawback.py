@@ -83,6 +83,7 @@ async def betrayed(folder: Path) -> AsyncIterator[Betrayed]:
         # What GET /api/v1/competitions/{id}/contract shows of it.
         answer = {
             "escrow_transaction_hex": status.escrow.transaction.hex(),
+            "release_blocks": status.escrow.release_blocks,
             "players": [
                 {
                     "ticket_id": player.ticket_id,
@@ -112,11 +113,15 @@ async def test_players_claw_back_from_the_144th_block_on_and_not_before(tmp_path
     async with betrayed(tmp_path) as case:
         chain = case.world.chain
         # One block early: the tool waits, and the node's own rules refuse what is sent all the same.
-        early = ESCROW_CLAWBACK_BLOCKS - 1 - await confirmations(case.world, case.escrow_txid)
-        await chain.mine(early)
+        confirmed = await confirmations(case.world, case.escrow_txid)
+        escrow_height = chain.node.height() - confirmed + 1
+        await chain.mine(ESCROW_CLAWBACK_BLOCKS - 1 - confirmed)
         code, said = await case.clawback(0, "--broadcast")
         assert code == Exit.UNFINISHED, said
-        coin = own_escrow(case.answer, case.secrets(0)).coin
+        mine = own_escrow(case.answer, case.secrets(0))
+        coin, release_blocks = mine.coin, mine.release_blocks
+        assert release_blocks > 1000
+        assert f"from block {escrow_height + release_blocks} on the coordinator can take" in said
         key, preimage = case.players[0].ephemeral_secret, case.preimages[0]
         raw = clawback_transaction(coin.outpoint, coin.value_sats, coin.escrow, PLACE, 2, key, preimage)
         refused = await chain.http.post("/tx", content=raw.hex())
@@ -138,6 +143,17 @@ async def test_players_claw_back_from_the_144th_block_on_and_not_before(tmp_path
             code, said = await case.clawback(player, "--broadcast", "--wait", "--fee-rate", "3", mining=True)
             assert code == Exit.OK, said
         assert await case.received_sats() > 3 * first - 2_000
+
+
+async def test_a_contract_that_does_not_say_the_delay_hurries_the_player(tmp_path: Path) -> None:
+    async with betrayed(tmp_path) as case:
+        told = json.loads(case.answer)
+        assert own_escrow(case.answer, case.secrets(0)).release_blocks == told["release_blocks"] > 1000
+        for lie in (0, 287, 65_536, -1, "455", None, 1.5, [], True):
+            answer = json.dumps(told | {"release_blocks": lie}).encode()
+            assert own_escrow(answer, case.secrets(0)).release_blocks == 288
+        del told["release_blocks"]
+        assert own_escrow(json.dumps(told).encode(), case.secrets(0)).release_blocks == 288
 
 
 @pytest.mark.parametrize("wrong", ["key", "preimage", "contract", "too early"])

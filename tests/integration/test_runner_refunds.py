@@ -4,12 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.contract.escrow import ESCROW_CLAWBACK_BLOCKS
 from coordinator.contract.tx import Transaction
 from coordinator.domain.competition import EscrowPlan
-from coordinator.domain.states import Cancelled
+from coordinator.domain.endings import ending_words
+from coordinator.domain.htlcs import HOPS_BLOCKS
+from coordinator.domain.states import AwaitingEscrow, Cancelled
 from coordinator.operations.competitions import cancel_competition
 from coordinator.ports.chain import ChainUnavailable
+from coordinator.store.models import EventRow
 from coordinator.store.transactions import recorded_transaction
+from support.hand_driven import HandDrivenWorld, hand_driven
 from support.reorgs import (
     bury,
     confirmations,
@@ -76,6 +81,52 @@ async def test_releases_are_recorded_before_they_are_sent(
         assert (await world.event_kinds(competition_id)).count("transaction.broadcast") == 4
         assert not await locked_outpoints()
         assert await confirmations(world, escrow.txid) > escrow.release_blocks
+
+
+def test_a_release_waits_for_as_long_as_the_payments_may_be_settled(tmp_path: Path) -> None:
+    """Held for 1,008 blocks, as on regtest: the coins come back that much later, and not a block before."""
+    with hand_driven(tmp_path) as driven:
+        driven.run(_released_late(driven))
+
+
+async def _released_late(driven: HandDrivenWorld) -> None:
+    world = driven.world
+    competition_id, players = await entered(world)
+    status = (await driven.settle(competition_id)).status
+    assert isinstance(status, AwaitingEscrow)
+    assert status.escrow is not None
+    agreed, expiries = status.escrow.release_blocks, []
+    for player in status.roster:
+        invoice = await world.core.lightning.lookup_invoice(player.ticket_hash)
+        assert invoice is not None
+        expiries += [htlc.expiry_height for htlc in invoice.htlcs]
+    left = max(expiries) - world.chain.node.height()
+    assert left > 1000
+    assert agreed == left + HOPS_BLOCKS + ESCROW_CLAWBACK_BLOCKS
+    planned = await EventRow.get(competition_id=competition_id, kind="escrow.planned")
+    assert planned.data["release_blocks"] == agreed
+
+    await world.releases_signed(competition_id, players)
+    await driven.settle(competition_id)
+    await world.chain.mine()
+    assert (await driven.settle(competition_id)).status.name == "funding_ready"
+    await cancel_competition(world.core, competition_id, "storm warning")
+
+    async def released() -> int:
+        status = (await driven.settle(competition_id)).status
+        assert isinstance(status, Cancelled)
+        assert f" {agreed:,} blocks (about {round(agreed / 144)} days)" in ending_words(status)
+        return len(status.release_txids)
+
+    assert await released() == 0
+    await world.chain.mine(agreed - 1 - await confirmations(world, status.escrow.txid))
+    assert await released() == 0
+    await world.chain.mine()
+    assert await released() == 3
+    await world.chain.mine(6)
+    record = await driven.settle(competition_id)
+    assert isinstance(record.status, Cancelled)
+    assert (record.status.money_returned, record.at_rest) == (True, True)
 
 
 @pytest.mark.parametrize("depth", [1, 6])

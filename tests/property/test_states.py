@@ -89,6 +89,20 @@ def test_a_stored_state_that_lacks_or_adds_a_field_is_refused(
         from_plain(type(status), plain)
 
 
+@given(st.builds(EscrowPlan, **fields_of(EscrowPlan)), st.data())
+def test_an_escrow_planned_before_its_release_had_a_choice_waits_for_288_blocks(
+    plan: EscrowPlan, data: st.DataObject
+) -> None:
+    plain = to_plain(plan)
+    assert from_plain(EscrowPlan, plain) == plan
+    del plain["release_blocks"]
+    assert from_plain(EscrowPlan, plain) == dataclasses.replace(plan, release_blocks=288)
+    # Only this one may be missing.
+    del plain[data.draw(st.sampled_from(sorted(plain)))]
+    with pytest.raises(CodecError):
+        from_plain(EscrowPlan, plain)
+
+
 @given(ANY_STATE)
 def test_only_states_before_funding_can_end_with_refunds(status: CompetitionStatus) -> None:
     refundable = isinstance(status, states.CANCELLABLE)

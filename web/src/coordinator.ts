@@ -3,7 +3,10 @@ import { Observable } from "./store.ts";
 
 export const client = new CoordinatorClient({ baseUrl: window.location.origin });
 
-/** Who runs this coordinator: read once, and again when a page opens if it was not to be had. */
+const FIRST_RETRY_MS = 1_000;
+const LAST_RETRY_MS = 30_000;
+
+/** Who runs this coordinator: asked until it answers, since a page may open while there is no connection. */
 class CoordinatorFacts extends Observable {
   facts: GetCoordinatorResponse | null = null;
   #asking = false;
@@ -11,14 +14,17 @@ class CoordinatorFacts extends Observable {
   ask(): void {
     if (this.facts || this.#asking) return;
     this.#asking = true;
+    this.#attempt(FIRST_RETRY_MS);
+  }
+
+  #attempt(retryMs: number): void {
     client.competition.getCoordinator({}).then(
       (facts) => {
         this.facts = facts;
-        this.#asking = false;
         this.changed();
       },
-      // The pages do without; only links and the footer depend on it.
-      () => (this.#asking = false),
+      // The pages do without meanwhile; only links and the footer depend on it.
+      () => setTimeout(() => this.#attempt(Math.min(2 * retryMs, LAST_RETRY_MS)), retryMs),
     );
   }
 }

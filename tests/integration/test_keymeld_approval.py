@@ -68,7 +68,10 @@ async def refunded(table: Table, before: dict[str, int]) -> Failed:
         payment = await wallet.payment
         assert isinstance(payment, Payment)
         assert payment.state == PaymentState.FAILED
-    await table.world.chain.mine(290)
+    ended = (await table.world.core.competitions.load(table.competition_id)).status
+    assert isinstance(ended, Failed)
+    assert ended.escrow is not None
+    await table.world.chain.mine(ended.escrow.release_blocks)
     record = await table.world.at_rest(table.competition_id)
     assert isinstance(record.status, Failed)
     assert len(record.status.release_txids) == len(table.players)

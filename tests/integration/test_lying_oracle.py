@@ -202,7 +202,7 @@ async def test_what_the_oracle_changes_is_found_before_money_is_locked(
         assert words in competition.failure_reason
         assert "Every payment is being returned" in competition.failure_reason
         assert status.escrow is not None
-        assert f" {status.escrow.release_blocks} blocks" in competition.failure_reason
+        assert f" {status.escrow.release_blocks:,} blocks" in competition.failure_reason
         payments = [await asyncio.wait_for(player.payment, 20) for player in players if player.payment]
         assert {payment.state for payment in payments} == {"failed"}  # type: ignore[attr-defined]
         warnings, _ = await shown(api, competition_id)

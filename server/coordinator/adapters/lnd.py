@@ -117,6 +117,8 @@ class LndLightning(Lightning):
                 # A stream may be silent for days: without pings a dead connection would never be noticed.
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
+                # What grpcio goes by; without it an unanswered ping counts for nothing for a minute.
+                ("grpc.http2.ping_timeout_ms", 10_000),
                 ("grpc.http2.max_pings_without_data", 0),
                 # Reconnect to a node that was restarted within seconds rather than minutes.
                 ("grpc.initial_reconnect_backoff_ms", 200),

@@ -84,8 +84,9 @@ def _release_blocks(answer: Mapping[str, Any]) -> int:
     which hurries the player more than it need.
     """
     blocks = answer.get("release_blocks")
-    fits = isinstance(blocks, int) and LEAST_RELEASE_BLOCKS <= blocks <= MOST_RELEASE_BLOCKS
-    return int(blocks) if fits and blocks else LEAST_RELEASE_BLOCKS
+    if isinstance(blocks, int) and LEAST_RELEASE_BLOCKS <= blocks <= MOST_RELEASE_BLOCKS:
+        return blocks
+    return LEAST_RELEASE_BLOCKS
 
 
 def _player(answer: Mapping[str, Any], ticket_hash: bytes) -> Mapping[str, Any]:

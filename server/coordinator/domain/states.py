@@ -519,86 +519,10 @@ def _completed(
     )
 
 
-CompetitionStatus: TypeAlias = (
-    Created
-    | CollectingEntries
-    | AwaitingEscrow
-    | EscrowConfirmed
-    | EventCreated
-    | EntriesSubmitted
-    | ContractCreated
-    | AwaitingKeygen
-    | AwaitingSigning
-    | FundingReady
-    | FundingBroadcasted
-    | FundingConfirmed
-    | FundingSettled
-    | AwaitingAttestation
-    | Attested
-    | OutcomeBroadcasted
-    | ExpiryBroadcasted
-    | DeltaBroadcasted
-    | Completed
-    | Failed
-    | Cancelled
+_BeforeContract: TypeAlias = (
+    Created | CollectingEntries | AwaitingEscrow | EscrowConfirmed | EventCreated | EntriesSubmitted
 )
-
-Cancellable: TypeAlias = (
-    Created
-    | CollectingEntries
-    | AwaitingEscrow
-    | EscrowConfirmed
-    | EventCreated
-    | EntriesSubmitted
-    | ContractCreated
-    | AwaitingKeygen
-    | AwaitingSigning
-    | FundingReady
-)
-CANCELLABLE = (
-    Created,
-    CollectingEntries,
-    AwaitingEscrow,
-    EscrowConfirmed,
-    EventCreated,
-    EntriesSubmitted,
-    ContractCreated,
-    AwaitingKeygen,
-    AwaitingSigning,
-    FundingReady,
-)
-
-Contracted: TypeAlias = (
-    ContractCreated
-    | AwaitingKeygen
-    | AwaitingSigning
-    | FundingReady
-    | FundingBroadcasted
-    | FundingConfirmed
-    | FundingSettled
-    | AwaitingAttestation
-    | Attested
-    | OutcomeBroadcasted
-    | ExpiryBroadcasted
-    | DeltaBroadcasted
-    | Completed
-)
-CONTRACTED = (
-    ContractCreated,
-    AwaitingKeygen,
-    AwaitingSigning,
-    FundingReady,
-    FundingBroadcasted,
-    FundingConfirmed,
-    FundingSettled,
-    AwaitingAttestation,
-    Attested,
-    OutcomeBroadcasted,
-    ExpiryBroadcasted,
-    DeltaBroadcasted,
-    Completed,
-)
-
+_Unfunded: TypeAlias = ContractCreated | AwaitingKeygen | AwaitingSigning | FundingReady
 Funded: TypeAlias = (
     FundingBroadcasted
     | FundingConfirmed
@@ -610,6 +534,33 @@ Funded: TypeAlias = (
     | DeltaBroadcasted
     | Completed
 )
+Cancellable: TypeAlias = _BeforeContract | _Unfunded
+Contracted: TypeAlias = _Unfunded | Funded
+CompetitionStatus: TypeAlias = Cancellable | Funded | Failed | Cancelled
+
+# The same for isinstance.
+_BEFORE_CONTRACT = (
+    Created,
+    CollectingEntries,
+    AwaitingEscrow,
+    EscrowConfirmed,
+    EventCreated,
+    EntriesSubmitted,
+)
+_UNFUNDED = (ContractCreated, AwaitingKeygen, AwaitingSigning, FundingReady)
+_FUNDED = (
+    FundingBroadcasted,
+    FundingConfirmed,
+    FundingSettled,
+    AwaitingAttestation,
+    Attested,
+    OutcomeBroadcasted,
+    ExpiryBroadcasted,
+    DeltaBroadcasted,
+    Completed,
+)
+CANCELLABLE = (*_BEFORE_CONTRACT, *_UNFUNDED)
+CONTRACTED = (*_UNFUNDED, *_FUNDED)
 
 STATES: dict[str, type[CompetitionStatus]] = {
     state.name: state for state in (*CANCELLABLE, *CONTRACTED, Failed, Cancelled)

@@ -14,9 +14,8 @@ from coordinator.domain.ids import new_uuid7
 from coordinator.store.models import CompetitionRow
 from coordinator_client.nostr import NostrKey
 from coordinator_client.nostr.nip98 import authorization
-from coordinator_gateway.config import GatewayConfig
 from support.api import ADMIN, GATEWAY_TOKEN, Api, running_api
-from support.gateway import RunningGateway, free_port
+from support.gateway import gateway_to
 
 
 @dataclass
@@ -40,17 +39,12 @@ class Site:
 
 @pytest_asyncio.fixture
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    async with running_api(tmp_path_factory.mktemp("api"), heartbeat_seconds=0.5) as api:
-        config = GatewayConfig(
-            core=f"127.0.0.1:{api.port}", port=free_port(), token=GATEWAY_TOKEN, rate_limit_per_second=0
-        )
-        gateway = RunningGateway(config)
-        await gateway.start()
-        try:
-            async with httpx.AsyncClient(base_url=gateway.url, timeout=10) as http:
-                yield Site(api, http)
-        finally:
-            await gateway.stop()
+    async with (
+        running_api(tmp_path_factory.mktemp("api"), heartbeat_seconds=0.5) as api,
+        gateway_to(f"127.0.0.1:{api.port}", token=GATEWAY_TOKEN) as gateway,
+        httpx.AsyncClient(base_url=gateway.url, timeout=10) as http,
+    ):
+        yield Site(api, http)
 
 
 def terms() -> dict[str, Any]:

@@ -13,9 +13,8 @@ import pytest_asyncio
 
 from coordinator_client.nostr import NostrKey
 from coordinator_client.nostr.nip98 import authorization
-from coordinator_gateway.config import GatewayConfig
 from support.api import GATEWAY_TOKEN, Api, running_api
-from support.gateway import EventStreamClient, Frame, RunningGateway, free_port
+from support.gateway import EventStreamClient, Frame, RunningGateway, gateway_to
 
 LOGIN, LOGOUT = "/api/v1/users/login", "/api/v1/users/logout"
 
@@ -50,17 +49,12 @@ class Site:
 
 @pytest_asyncio.fixture
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    async with running_api(tmp_path_factory.mktemp("api"), heartbeat_seconds=0.3) as api:
-        config = GatewayConfig(
-            core=f"127.0.0.1:{api.port}", port=free_port(), token=GATEWAY_TOKEN, rate_limit_per_second=0
-        )
-        gateway = RunningGateway(config)
-        await gateway.start()
-        try:
-            async with httpx.AsyncClient(base_url=gateway.url, timeout=10) as http:
-                yield Site(api, gateway, http)
-        finally:
-            await gateway.stop()
+    async with (
+        running_api(tmp_path_factory.mktemp("api"), heartbeat_seconds=0.3) as api,
+        gateway_to(f"127.0.0.1:{api.port}", token=GATEWAY_TOKEN) as gateway,
+        httpx.AsyncClient(base_url=gateway.url, timeout=10) as http,
+    ):
+        yield Site(api, gateway, http)
 
 
 async def until(stream: EventStreamClient, kind: str) -> list[Frame]:

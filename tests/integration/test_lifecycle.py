@@ -17,21 +17,9 @@ from coordinator.operations import entries, payouts, tickets
 from coordinator.operations.competitions import cancel_competition
 from coordinator.ports.lightning import InvalidPaymentRequest, Payment, PaymentState
 from coordinator.store.models import EventRow
-from support.world import World, WorldPlayer, running_world, until
+from support.world import WorldPlayer, running_world, until
 
 DESTINATION = bytes.fromhex("5120") + b"\x07" * 32
-
-
-async def new_players(world: World, count: int) -> list[WorldPlayer]:
-    return [await world.player(f"player{i}") for i in range(count)]
-
-
-async def fill(world: World, competition_id: str, players: list[WorldPlayer]) -> list[WorldPlayer]:
-    """Tickets and entries for all; returns the players in player index order."""
-    for player in players:
-        await world.buy_ticket(competition_id, player)
-        await world.enter(competition_id, player)
-    return sorted(players, key=lambda player: player.ticket_id)
 
 
 async def payment_of(player: WorldPlayer) -> Payment:
@@ -48,10 +36,10 @@ async def check_sequences() -> None:
 
 async def test_winners_are_paid_and_the_contract_closes_with_one_transaction(tmp_path: Path) -> None:
     async with running_world(tmp_path) as world:
-        players = await new_players(world, 3)
+        players = await world.new_players(3)
         before = await world.wealth_sats()
         competition_id = await world.create()
-        players = await fill(world, competition_id, players)
+        players = await world.fill(competition_id, players)
         await world.funded(competition_id, players)
         assert {(await payment_of(player)).state for player in players} == {PaymentState.SUCCEEDED}
         await world.oracle.attest(competition_id, (1, 0))
@@ -80,10 +68,10 @@ async def test_winners_are_paid_and_the_contract_closes_with_one_transaction(tmp
 
 async def test_a_refund_outcome_gives_everybody_an_equal_share(tmp_path: Path) -> None:
     async with running_world(tmp_path) as world:
-        players = await new_players(world, 3)
+        players = await world.new_players(3)
         before = await world.wealth_sats()
         competition_id = await world.create()
-        players = await fill(world, competition_id, players)
+        players = await world.fill(competition_id, players)
         await world.funded(competition_id, players)
         await world.oracle.attest(competition_id, None)
         await world.outcome_confirmed(competition_id)
@@ -97,11 +85,11 @@ async def test_a_refund_outcome_gives_everybody_an_equal_share(tmp_path: Path) -
 
 async def test_without_an_attestation_the_expiry_refunds_all(tmp_path: Path) -> None:
     async with running_world(tmp_path) as world:
-        players = await new_players(world, 3)
+        players = await world.new_players(3)
         before = await world.wealth_sats()
         competition_id = await world.create()
         await world.core.competitions.load(competition_id)
-        players = await fill(world, competition_id, players)
+        players = await world.fill(competition_id, players)
         await world.funded(competition_id, players)
         await world.oracle.withhold(competition_id)
         # Median time passes the expiry after six blocks that are dated later.
@@ -120,9 +108,9 @@ async def test_without_an_attestation_the_expiry_refunds_all(tmp_path: Path) -> 
 async def test_prizes_that_nobody_asks_for_go_on_chain(tmp_path: Path) -> None:
     """One winner is paid over Lightning, the other takes its prize on chain."""
     async with running_world(tmp_path) as world:
-        players = await new_players(world, 3)
+        players = await world.new_players(3)
         competition_id = await world.create(relative_locktime_blocks=100)
-        players = await fill(world, competition_id, players)
+        players = await world.fill(competition_id, players)
         await world.funded(competition_id, players)
         await world.oracle.attest(competition_id, (2, 0))
         await world.outcome_confirmed(competition_id)
@@ -158,9 +146,9 @@ async def test_prizes_that_nobody_asks_for_go_on_chain(tmp_path: Path) -> None:
 
 async def test_unclaimed_prizes_are_reclaimed_after_twice_delta(tmp_path: Path) -> None:
     async with running_world(tmp_path) as world:
-        players = await new_players(world, 3)
+        players = await world.new_players(3)
         competition_id = await world.create(relative_locktime_blocks=3)
-        players = await fill(world, competition_id, players)
+        players = await world.fill(competition_id, players)
         await world.funded(competition_id, players)
         await world.oracle.attest(competition_id, (2, 0))
         await world.wait_for(competition_id, "delta_broadcasted", mining=True)
@@ -172,13 +160,13 @@ async def test_unclaimed_prizes_are_reclaimed_after_twice_delta(tmp_path: Path) 
 
 async def test_a_field_that_does_not_fill_is_cancelled_and_every_payment_returns(tmp_path: Path) -> None:
     async with running_world(tmp_path) as world:
-        players = await new_players(world, 2)
+        players = await world.new_players(2)
         before = await world.wealth_sats()
         now = int(time.time())
         competition_id = await world.create(
             start_observation_at=now + 5, end_observation_at=now + 6, signing_at=now + 7
         )
-        await fill(world, competition_id, players)
+        await world.fill(competition_id, players)
         record = await world.at_rest(competition_id)
         assert isinstance(record.status, Cancelled)
         assert "2 of at least 3" in record.status.reason
@@ -190,7 +178,7 @@ async def test_a_field_that_does_not_fill_is_cancelled_and_every_payment_returns
 
 async def test_a_ticket_that_is_never_paid_makes_room_for_somebody_else(tmp_path: Path) -> None:
     async with running_world(tmp_path, ticket_reservation_seconds=2) as world:
-        players = await new_players(world, 4)
+        players = await world.new_players(4)
         competition_id = await world.create()
         lazy = await tickets.request_ticket(world.core, competition_id, players[3].pubkey)
         for player in players[:2]:
@@ -216,10 +204,10 @@ async def test_a_ticket_that_is_never_paid_makes_room_for_somebody_else(tmp_path
 async def test_a_player_who_does_not_sign_the_funding_costs_nobody_anything(tmp_path: Path) -> None:
     """Payments return at once, escrows by their pre-signed releases."""
     async with running_world(tmp_path, player_signing_seconds=4) as world:
-        players = await new_players(world, 3)
+        players = await world.new_players(3)
         before = await world.wealth_sats()
         competition_id = await world.create()
-        players = await fill(world, competition_id, players)
+        players = await world.fill(competition_id, players)
         await world.releases_signed(competition_id, players)
         await world.wait_for(competition_id, "funding_ready", mining=True)
         for player in players[:2]:
@@ -240,9 +228,9 @@ async def test_a_player_who_does_not_sign_the_funding_costs_nobody_anything(tmp_
 
 async def test_signatures_of_others_are_refused(tmp_path: Path) -> None:
     async with running_world(tmp_path) as world:
-        players = await new_players(world, 3)
+        players = await world.new_players(3)
         competition_id = await world.create()
-        players = await fill(world, competition_id, players)
+        players = await world.fill(competition_id, players)
         await world.escrow_planned(competition_id)
         forger = WorldPlayer(
             "forger", key=players[0].key, entry_id=players[0].entry_id, ticket_id=players[0].ticket_id
@@ -275,7 +263,7 @@ async def test_signatures_of_others_are_refused(tmp_path: Path) -> None:
 )
 async def test_a_restarted_core_goes_on(tmp_path: Path, state: str) -> None:
     async with running_world(tmp_path) as world:
-        players = await new_players(world, 3)
+        players = await world.new_players(3)
         before = await world.wealth_sats()
         competition_id = await world.create()
 
@@ -311,10 +299,10 @@ async def test_a_restarted_core_goes_on(tmp_path: Path, state: str) -> None:
 
 async def test_an_admin_cancels_before_funding(tmp_path: Path) -> None:
     async with running_world(tmp_path) as world:
-        players = await new_players(world, 3)
+        players = await world.new_players(3)
         before = await world.wealth_sats()
         competition_id = await world.create()
-        await fill(world, competition_id, players)
+        await world.fill(competition_id, players)
         await world.escrow_planned(competition_id)
         await cancel_competition(world.core, competition_id, "storm warning")
         await cancel_competition(world.core, competition_id, "storm warning")

@@ -22,7 +22,8 @@ from coordinator.ports.lightning import (
     PaymentState,
 )
 from support.lightning import drain
-from support.real_lnd import PROGRAMS, RealLightning, real_lightning, until
+from support.real_lnd import PROGRAMS, STARTING_SECONDS, RealLightning, real_lightning
+from support.world import until
 
 pytestmark = [
     pytest.mark.skipif(not PROGRAMS, reason="a development check: COORDINATOR_LND_PROGRAMS is not set"),
@@ -193,7 +194,7 @@ async def test_a_node_that_restarts_keeps_what_it_holds(
     await invoice_in(coordinator, payment_hash, InvoiceState.ACCEPTED)
     await lightning.coordinator.stop()
     await lightning.coordinator.start()
-    await until(lightning.connected)
+    await until(lightning.connected, STARTING_SECONDS)
     await invoice_in(coordinator, payment_hash, InvoiceState.ACCEPTED)
     await coordinator.settle_invoice(preimage)
     assert (await payment)[-1].state is PaymentState.SUCCEEDED

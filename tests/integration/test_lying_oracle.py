@@ -53,12 +53,9 @@ async def played(folder: Path, **settings: object) -> AsyncIterator[tuple[Api, s
     """A full field, before anything is signed."""
     async with running_api(folder, **settings) as api:
         world = api.world
-        players = [await world.player(f"player{i}") for i in range(3)]
+        players = await world.new_players(3)
         competition_id = await world.create()
-        for player in players:
-            await world.buy_ticket(competition_id, player)
-            await world.enter(competition_id, player)
-        players.sort(key=lambda player: player.ticket_id)
+        players = await world.fill(competition_id, players)
         yield api, competition_id, players
 
 

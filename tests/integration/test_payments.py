@@ -84,12 +84,9 @@ async def won(folder: Path, **settings: object) -> AsyncIterator[Won]:
         await world.restart()
         await world.chain.faucet(await world.core.wallet.receive_address(), FAUCET_SATS)
         await world.chain.mine()
-        players = [await world.player(f"player{i}") for i in range(3)]
+        players = await world.new_players(3)
         competition_id = await world.create()
-        for player in players:
-            await world.buy_ticket(competition_id, player)
-            await world.enter(competition_id, player)
-        players.sort(key=lambda player: player.ticket_id)
+        players = await world.fill(competition_id, players)
         await world.funded(competition_id, players)
         await world.oracle.attest(competition_id, (1, 0))
         await world.outcome_confirmed(competition_id)

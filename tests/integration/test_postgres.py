@@ -41,13 +41,10 @@ async def database_url(server_url: str) -> str:
 
 async def test_a_competition_is_played_to_its_end(tmp_path: Path, database_url: str) -> None:
     async with running_world(tmp_path, database_url=database_url) as world:
-        players = [await world.player(f"player{i}") for i in range(3)]
+        players = await world.new_players(3)
         before = await world.wealth_sats()
         competition_id = await world.create()
-        for player in players:
-            await world.buy_ticket(competition_id, player)
-            await world.enter(competition_id, player)
-        players.sort(key=lambda player: player.ticket_id)
+        players = await world.fill(competition_id, players)
         await world.funded(competition_id, players)
         await world.restart()
         await world.oracle.attest(competition_id, (1, 0))

@@ -173,12 +173,9 @@ class Case:
 async def aftermath(folder: Path) -> AsyncIterator[Aftermath]:
     """A competition of three players and two places, awaiting its attestation; the coordinator stopped."""
     async with running_world(folder / "world") as world:
-        players = [await world.player(f"player{i}") for i in range(3)]
+        players = await world.new_players(3)
         competition_id = await world.create(relative_locktime_blocks=DELTA)
-        for player in players:
-            await world.buy_ticket(competition_id, player)
-            await world.enter(competition_id, player)
-        players.sort(key=lambda player: player.ticket_id)
+        players = await world.fill(competition_id, players)
         await world.funded(competition_id, players)
         tickets = []
         for player in players:

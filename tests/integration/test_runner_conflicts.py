@@ -24,7 +24,6 @@ from support.reorgs import (
     rewind,
     status_of,
     stopped,
-    three_players,
 )
 from support.world import World, WorldPlayer, running_world, until
 
@@ -109,7 +108,7 @@ async def test_a_winner_takes_one_of_the_prizes_that_a_closing_transaction_recla
 async def test_a_winner_splits_what_is_being_closed_together(tmp_path: Path) -> None:
     """The closing transaction is void then; what the winners sold is taken out of the split outputs."""
     async with running_world(tmp_path) as world:
-        players = await three_players(world)
+        players = await world.new_players(3)
         before = await world.wealth_sats()
         competition_id, players = await entered(world, players=players, relative_locktime_blocks=100)
         await world.funded(competition_id, players)

@@ -11,12 +11,9 @@ from support.world import World, WorldPlayer, running_world, until
 
 async def broadcast(world: World, **terms: object) -> tuple[str, list[WorldPlayer]]:
     """A competition whose funding transaction was sent, and is in no block yet."""
-    players = [await world.player(f"player{index}") for index in range(3)]
+    players = await world.new_players(3)
     competition_id = await world.create(**terms)
-    for player in players:
-        await world.buy_ticket(competition_id, player)
-        await world.enter(competition_id, player)
-    players.sort(key=lambda player: player.ticket_id)
+    players = await world.fill(competition_id, players)
     await world.releases_signed(competition_id, players)
     await world.wait_for(competition_id, "funding_ready", mining=True)
     for player in players:

@@ -94,7 +94,7 @@ class Lifecycle(RuleBasedStateMachine):
             real = self.driven.clock
             # Blocks of earlier examples may be dated ahead; a window must not be over when it begins.
             real.ahead_seconds = 0
-            real.ahead_seconds = max(0, await self.driven.chain_time() - real.now())
+            real.ahead_seconds = max(0, self.driven.chain_time() - real.now())
             start = real.now() + 300
             return await self.world.create(
                 number_of_places_win=places,
@@ -239,7 +239,7 @@ class Lifecycle(RuleBasedStateMachine):
             await self.world.oracle.withhold(self.competition_id)
             record = await self.world.core.competitions.load(self.competition_id)
             assert isinstance(record.status, AwaitingAttestation)
-            wait = record.status.announcement.expiry - await self.driven.chain_time()
+            wait = record.status.announcement.expiry - self.driven.chain_time()
             await self.world.chain.mine(7, advance_seconds=max(0, wait) + 60)
 
         self._do(work())

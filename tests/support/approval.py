@@ -15,9 +15,8 @@ from coordinator.api.server import build_server
 from coordinator.v1 import keymeld_pb2
 from coordinator_client.player import Player, PlayerSecrets
 from coordinator_client.proto.coordinator.v1 import ExpectedObservation, Prediction
-from coordinator_gateway.config import GatewayConfig
 from support.api import GATEWAY_TOKEN, Api, running_api
-from support.gateway import RunningGateway, free_port
+from support.gateway import RunningGateway, gateway_to
 from support.world import METRICS, STATIONS, World, WorldPlayer, until
 
 OBSERVATIONS = [
@@ -90,12 +89,10 @@ async def _paid(player: Player) -> bool:
 async def running_table(folder: Path, *, required: bool = True, **settings: object) -> AsyncIterator[Table]:
     """A competition of three entries and two places, spread over two keygen sessions and several batches."""
     small = {"keymeld_max_subsets": 2, "keymeld_max_batch_items": 10}
-    async with running_api(folder, **small | settings) as api:
-        config = GatewayConfig(
-            core=f"127.0.0.1:{api.port}", port=free_port(), token=GATEWAY_TOKEN, rate_limit_per_second=0
-        )
-        gateway = RunningGateway(config)
-        await gateway.start()
+    async with (
+        running_api(folder, **small | settings) as api,
+        gateway_to(f"127.0.0.1:{api.port}", token=GATEWAY_TOKEN) as gateway,
+    ):
         now = int(time.time())
         competition_id = await api.world.create(
             start_observation_at=now + 3600,
@@ -112,4 +109,3 @@ async def running_table(folder: Path, *, required: bool = True, **settings: obje
                 await api.server.stop(1)
             for player in table.players:
                 await player.rest.aclose()
-            await gateway.stop()

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.api.server import build_server
-from coordinator_gateway.config import GatewayConfig
-from support.gateway import RunningGateway, free_port
+from support.gateway import free_port, gateway_to
 from support.world import World, running_world
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,17 +145,13 @@ class Curl:
 @asynccontextmanager
 async def documented(folder: Path) -> AsyncIterator[Documented]:
     """A running world as `make run` would give it."""
-    core_port, gateway_port = free_port(), free_port()
+    core_port = free_port()
     address = f"127.0.0.1:{core_port}"
     async with running_world(folder, grpc_port=core_port, grpc_authorities=address) as world:
         server, _ = build_server(world.core, world.contracts, heartbeat_seconds=0.5)
         await server.start()
-        gateway = RunningGateway(
-            GatewayConfig(core=address, port=gateway_port, token=_GATEWAY_TOKEN, rate_limit_per_second=0)
-        )
         try:
-            await gateway.start()
-            yield Documented(world, address, gateway.url)
+            async with gateway_to(address, token=_GATEWAY_TOKEN) as gateway:
+                yield Documented(world, address, gateway.url)
         finally:
-            await gateway.stop()
             await server.stop(1)

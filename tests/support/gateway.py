@@ -300,22 +300,30 @@ class World:
 
 
 @contextlib.asynccontextmanager
+async def gateway_to(core: str, **settings: Any) -> AsyncIterator[RunningGateway]:
+    """A gateway in front of the core at an address; `settings` hold the token that the core knows."""
+    given = {"core": core, "port": free_port(), "rate_limit_per_second": 0} | settings
+    gateway = RunningGateway(GatewayConfig(**given))
+    await gateway.start()
+    try:
+        yield gateway
+    finally:
+        await gateway.stop()
+
+
+@contextlib.asynccontextmanager
 async def running(core: MemoryCore | None = None, **settings: Any) -> AsyncIterator[World]:
     """A gateway with these settings in front of a core, both on ports of their own."""
     server = CoreServer(core)
     await server.start()
-    config = GatewayConfig(
-        **{"core": server.address, "port": free_port(), "token": "shared", "rate_limit_per_second": 0}
-        | settings
-    )
-    gateway = RunningGateway(config)
-    await gateway.start()
     try:
-        async with httpx.AsyncClient(base_url=gateway.url, timeout=10) as client:
+        async with (
+            gateway_to(server.address, **{"token": "shared"} | settings) as gateway,
+            httpx.AsyncClient(base_url=gateway.url, timeout=10) as client,
+        ):
             await asyncio.wait_for(gateway.hub.ready.wait(), 5)
             yield World(server, gateway, client)
     finally:
-        await gateway.stop()
         await server.stop()
 
 

@@ -85,7 +85,7 @@ class HandDrivenWorld:
         found = [ledger.find_invoice("coordinator", bytes.fromhex(each)) for each in ticket_hashes]
         return [InvoiceState[each.state.name] if each is not None else None for each in found]
 
-    async def chain_time(self) -> int:
+    def chain_time(self) -> int:
         """Median time of the chain's tip, unix seconds."""
         return self.world.chain.node.median_time_at()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from support.gateway import free_port
 
 _ON_PATH = [Path(found).parent for found in [shutil.which("initdb")] if found]
 _PACKAGED = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -27,9 +28,7 @@ def _run(*command: str) -> None:
 def running_postgres() -> Iterator[str]:
     """A fresh server on a free port of the loopback; yields the URL of an empty database."""
     assert PROGRAMS is not None
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="coordinator-postgres-"))
     if _AS_USER:
         shutil.chown(folder, "postgres")

@@ -6,8 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +15,18 @@ from typing import Any
 from embit import base58
 
 from coordinator.adapters.lnd import LndLightning
+from support.gateway import free_port
+from support.world import until
 
 PROGRAMS = os.environ.get("COORDINATOR_LND_PROGRAMS", "")
 
+STARTING_SECONDS = 120
 CHANNEL_SATS = 10_000_000
 PUSHED_SATS = 4_000_000
 # btcd's simnet activates segwit and taproot by miners' signals, as the real chain did.
 SOFT_FORKS_ACTIVE_AT = 420
 # P2PKH on simnet (version 0x3f) of a hash that nobody has a key of.
 NOBODYS_ADDRESS = str(base58.encode_check(b"\x3f" + bytes(20)))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def output_of(*command: str) -> str:
@@ -57,12 +53,6 @@ async def process_of(log: Path, *command: str) -> AsyncIterator[None]:
         except TimeoutError:
             process.kill()
             await process.wait()
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 120) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.2)
 
 
 class Btcd:
@@ -107,7 +97,7 @@ class Btcd:
                 return False
             return True
 
-        await until(answers)
+        await until(answers, STARTING_SECONDS)
 
     async def stop(self) -> None:
         await self._running.aclose()
@@ -166,7 +156,7 @@ class Lnd:
                 "--trickledelay=50",
             )
         )
-        await until(self.synced)
+        await until(self.synced, STARTING_SECONDS)
 
     async def stop(self) -> None:
         await self._running.aclose()
@@ -209,7 +199,7 @@ class RealLightning:
         """Mines, and waits until both nodes have seen it."""
         await self.btcd.mine(blocks)
         for node in (self.coordinator, self.player):
-            await until(node.synced)
+            await until(node.synced, STARTING_SECONDS)
 
     async def connected(self) -> bool:
         """Whether the channel can be used from both ends: it is up, and each knows the other's policy."""
@@ -244,7 +234,7 @@ async def real_lightning(folder: Path) -> AsyncIterator[RealLightning]:
             "openchannel", f"--node_key={pubkey}", f"--local_amt={CHANNEL_SATS}", f"--push_amt={PUSHED_SATS}"
         )
         await lightning.mine(6)
-        await until(lightning.connected)
+        await until(lightning.connected, STARTING_SECONDS)
         yield lightning
     finally:
         await asyncio.gather(player.stop(), coordinator.stop())

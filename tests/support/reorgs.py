@@ -13,20 +13,13 @@ from coordinator.store.models import CoinLockRow, EventRow
 from support.world import World, WorldPlayer, until
 
 
-async def three_players(world: World) -> list[WorldPlayer]:
-    return [await world.player(f"player{index}") for index in range(3)]
-
-
 async def entered(
     world: World, *, players: list[WorldPlayer] | None = None, **terms: object
 ) -> tuple[str, list[WorldPlayer]]:
     """A full competition, and its players in the order of their index."""
-    players = players or await three_players(world)
+    players = players or await world.new_players(3)
     competition_id = await world.create(**terms)
-    for player in players:
-        await world.buy_ticket(competition_id, player)
-        await world.enter(competition_id, player)
-    return competition_id, sorted(players, key=lambda player: player.ticket_id)
+    return competition_id, await world.fill(competition_id, players)
 
 
 async def reorganise(world: World, depth: int, *, drop: tuple[str, ...] = ()) -> None:

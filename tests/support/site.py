@@ -19,9 +19,8 @@ from anyio.from_thread import start_blocking_portal
 
 from coordinator_client.nostr import NostrKey
 from coordinator_client.nostr.nip98 import authorization
-from coordinator_gateway.config import GatewayConfig
 from support.api import ADMIN, GATEWAY_TOKEN, Api, running_api
-from support.gateway import RunningGateway, free_port
+from support.gateway import gateway_to
 
 
 @dataclass
@@ -47,22 +46,10 @@ class Site:
 async def _site(folder: Path, settings: dict[str, Any]) -> AsyncIterator[Site]:
     async with running_api(folder) as api:
         ids, player = await _competition(api)
-        config = GatewayConfig(
-            **{
-                "core": f"127.0.0.1:{api.port}",
-                "port": free_port(),
-                "token": GATEWAY_TOKEN,
-                "rate_limit_per_second": 0,
-            }
-            | settings
-        )
-        gateway = RunningGateway(config)
-        await gateway.start()
-        try:
+        options = {"token": GATEWAY_TOKEN} | settings
+        async with gateway_to(f"127.0.0.1:{api.port}", **options) as gateway:
             await gateway.hub.ready.wait()
             yield Site(gateway.url, player, ids)
-        finally:
-            await gateway.stop()
 
 
 async def _competition(api: Api) -> tuple[dict[str, str], NostrKey]:

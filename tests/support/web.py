@@ -12,7 +12,6 @@ from support.gateway import MemoryCore, StoredEvent
 LIST = "/coordinator.v1.CompetitionService/ListCompetitions"
 GET = "/coordinator.v1.CompetitionService/GetCompetition"
 COORDINATOR = "/coordinator.v1.CompetitionService/GetCoordinator"
-BOARD = "/coordinator.v1.CompetitionService/GetLeaderboard"
 EXPLORER = "http://127.0.0.1:9/explorer"
 
 

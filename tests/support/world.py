@@ -130,6 +130,16 @@ class World:
         await self.lightning.add_node(name)
         return WorldPlayer(name)
 
+    async def new_players(self, count: int) -> list[WorldPlayer]:
+        return [await self.player(f"player{index}") for index in range(count)]
+
+    async def fill(self, competition_id: str, players: list[WorldPlayer]) -> list[WorldPlayer]:
+        """Tickets and entries for all; returns the players in player index order."""
+        for player in players:
+            await self.buy_ticket(competition_id, player)
+            await self.enter(competition_id, player)
+        return sorted(players, key=lambda player: player.ticket_id)
+
     async def buy_ticket(self, competition_id: str, player: WorldPlayer) -> TicketRow:
         """Requests a ticket and pays its hold invoice; returns once the payment is held."""
         ticket = await tickets.request_ticket(self.core, competition_id, player.pubkey)

@@ -116,10 +116,11 @@ class Runner:
     async def _start_due(self) -> None:
         woken, self._woken = self._woken, set()
         now = self._core.clock.now()
-        self._tasks = {id: task for id, task in self._tasks.items() if not task.done()}
         rows = await CompetitionRow.filter(at_rest=False).values("id", "next_attempt_at")
         due = {row["id"] for row in rows if row["id"] in woken or row["next_attempt_at"] <= now}
         ours = await self._claim(due | self._tasks.keys())
+        # No await from here on: a drive that ended before it was looked at here has woken nobody.
+        self._tasks = {id: task for id, task in self._tasks.items() if not task.done()}
         for competition_id, task in self._tasks.items():
             if competition_id in woken:
                 self._woken.add(competition_id)
